@@ -1,0 +1,298 @@
+//! The policy file's model, read with spans; every fault at once. No judgement in here.
+
+use crate::capability::CapSet;
+use std::collections::BTreeMap;
+
+/// One policy file's name and text, in the order in which they count.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its path, for messages to root and for the log.
+    pub path: String,
+    /// Its bytes, decoded.
+    pub text: String,
+}
+
+/// The whole policy: every file of it, without a fault.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// `[defaults]`.
+    pub defaults: Defaults,
+    /// The profiles in the order in which they are tried (isolated before host is the judge's business).
+    pub profiles: Vec<Profile>,
+}
+
+/// `[defaults]`.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// Shown under every refusal.
+    pub contact: Option<String>,
+    /// `log = "required"`: no log line, no session.
+    pub log_required: bool,
+    // limits, umask, env_keep, env_set, hide, pam_account, auth_cache_minutes are merged into each profile
+    // that does not set them itself.
+}
+
+/// Where a profile stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The file's path.
+    pub file: String,
+    /// 1-based line of the table header.
+    pub line: u32,
+}
+
+/// `scope`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// New user namespace and the rest.
+    Isolated,
+    /// Real capabilities of the machine.
+    Host,
+}
+
+/// `user`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserMode {
+    /// uid, gid and name stay.
+    Own,
+    /// uid 0 inside.
+    Root,
+}
+
+/// `network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A network namespace of its own.
+    Private,
+    /// The host's.
+    Host,
+}
+
+/// `home`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// As it is.
+    ReadWrite,
+    /// Read-only.
+    ReadOnly,
+    /// An empty one that is gone afterwards.
+    Tmpfs,
+}
+
+/// `auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Nothing is asked.
+    None,
+    /// The user's own password, through PAM.
+    Password,
+}
+
+/// `groups_keep`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupsKeep {
+    /// `"all"`.
+    All,
+    /// The default of isolated sessions: all but the well-known root-equivalents (see [`ROOT_GROUPS`]).
+    NotRootEquivalent,
+    /// Exactly those of the caller's that are named here: names or `#gid`.
+    Listed(Vec<Subject>),
+}
+
+/// Groups whose members are as good as root on a machine where the usual services run.
+pub const ROOT_GROUPS: [&str; 9] = [
+    "docker", "lxd", "libvirt", "disk", "kvm", "shadow", "sudo", "wheel", "adm",
+];
+
+/// A user or a group as the policy names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// `*` (users only).
+    Everybody,
+    /// A login or group name.
+    Name(String),
+    /// `#1004`.
+    Id(u32),
+}
+
+/// One entry of `commands`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The absolute path.
+    pub path: String,
+    /// Exactly these arguments; `None`: any.
+    pub args: Option<Vec<String>>,
+}
+
+/// One limit of `limits`, in the kernel's units (bytes, seconds, counts); `u64::MAX` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Which: the name of limits.conf(5), one of [`LIMIT_NAMES`].
+    pub name: &'static str,
+    /// The soft limit.
+    pub soft: u64,
+    /// The hard limit.
+    pub hard: u64,
+}
+
+/// The names of limits.conf(5) that are resource limits of setrlimit(2).
+pub const LIMIT_NAMES: [&str; 16] = [
+    "core",
+    "data",
+    "fsize",
+    "memlock",
+    "nofile",
+    "rss",
+    "stack",
+    "cpu",
+    "nproc",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
+/// A point in time as TOML writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// A date or date-time without offset, in the machine's time zone. A bare date in `valid_until` stands here
+    /// as 23:59:59 of that day (and in `valid_from` as 00:00:00).
+    Local(Civil),
+    /// A date-time with offset: seconds since the epoch.
+    Unix(i64),
+}
+
+/// A calendar time. Field order makes the derived comparison the right one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub struct Civil {
+    pub year: i32,
+    pub month: u8,
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+    pub second: u8,
+}
+
+/// One `[profile.NAME]`, defaults merged in.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // each field is the contract's key of that name
+pub struct Profile {
+    pub name: String,
+    pub at: Location,
+    pub description: Option<String>,
+    pub scope: Scope,
+    pub users: Vec<Subject>,
+    pub groups: Vec<Subject>,
+    pub not_users: Vec<Subject>,
+    pub not_groups: Vec<Subject>,
+    /// Host name patterns with `*` and `?`; empty: every machine.
+    pub machines: Vec<String>,
+    /// The starting set; `None`: the default of the user mode (own: empty, root: Docker's 14; host: empty).
+    pub caps: Option<CapSet>,
+    pub may_add: CapSet,
+    /// `may_add` says `ALL`.
+    pub may_add_all: bool,
+    pub auth: Auth,
+    pub auth_cache_minutes: u32,
+    pub pam_account: bool,
+    pub pam_session: bool,
+    pub valid_from: Option<Moment>,
+    pub valid_until: Option<Moment>,
+    pub limits: Vec<Limit>,
+    pub umask: Option<u32>,
+    pub env_keep: Vec<String>,
+    pub env_set: BTreeMap<String, String>,
+    pub shell: Option<String>,
+    pub groups_keep: GroupsKeep,
+    pub max_sessions: u32,
+    /// Minutes.
+    pub max_lifetime: Option<u32>,
+    // isolated only
+    pub login: bool,
+    pub user: UserMode,
+    pub network: Network,
+    pub home: Home,
+    pub writable: Vec<String>,
+    pub hide: Vec<String>,
+    pub devices: Vec<String>,
+    pub hostname: Option<String>,
+    pub subids: bool,
+    pub time_namespace: bool,
+    pub nested_userns: bool,
+    pub privileged: bool,
+    pub linger: bool,
+    // host only
+    pub commands: Option<Vec<Command>>,
+    pub home_keep: bool,
+    pub no_new_privs: bool,
+    pub accept_root_equivalent: bool,
+}
+
+impl Profile {
+    /// The starting set with the default of its kind filled in.
+    pub fn starting_set(&self) -> CapSet {
+        match (self.caps, self.scope, self.user) {
+            (Some(set), _, _) => set,
+            (None, Scope::Isolated, UserMode::Root) => CapSet::DOCKER,
+            (None, _, _) => CapSet::EMPTY,
+        }
+    }
+}
+
+/// One fault of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The file.
+    pub file: String,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based, in characters.
+    pub column: u32,
+    /// Characters to underline (at least 1).
+    pub width: u32,
+    /// What is wrong: `unknown key "capz"`.
+    pub message: String,
+    /// What to do: `did you mean "caps"?`.
+    pub help: Option<String>,
+}
+
+/// A policy that grants nobody anything.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    /// All of them, in file and line order; never empty.
+    pub faults: Vec<Fault>,
+    /// The contact, where it could be read all the same.
+    pub contact: Option<String>,
+}
+
+impl Document {
+    /// Reads all sources as one policy.
+    ///
+    /// # Errors
+    /// Every fault of every source at once; then nobody is granted anything.
+    pub fn read(_sources: &[Source]) -> Result<Self, Faults> {
+        todo!()
+    }
+
+    /// Whether any profile names a group by name (so that the caller's groups need their names).
+    pub fn names_groups(&self) -> bool {
+        todo!()
+    }
+
+    /// What an unprivileged build without installation grants: isolated, `user = "root"`, Docker's 14, anything
+    /// may be added (`contract.md`, "Without installation"). Profile name `default`.
+    pub fn built_in() -> Self {
+        todo!()
+    }
+}
+
+/// A fault with its source line and a caret under it, as a compiler prints it:
+/// `path:line:col: message`, the line, `^~~~`, `help: ...`.
+#[cfg(feature = "render")]
+pub fn render(_fault: &Fault, _sources: &[Source]) -> String {
+    todo!()
+}
