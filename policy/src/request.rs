@@ -1,7 +1,10 @@
 //! What a user asks for, and its strict form between front end and helper.
 
-use crate::capability::CapList;
+use crate::capability::{ALL, CapList};
+use crate::escape::quoted;
 use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What the helper is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,19 @@ pub enum Verb {
     Judge,
     /// Print the caller's own profiles.
     List,
+}
+
+impl Verb {
+    const EVERY: [Self; 3] = [Self::Run, Self::Judge, Self::List];
+
+    /// Its word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Judge => "judge",
+            Self::List => "list",
+        }
+    }
 }
 
 /// What is to be started in the session.
@@ -70,7 +86,28 @@ impl Request {
 
     /// The helper's argv after `argv[0]`: `VERB [--profile=X] [--add=A,B] ... [-- COMMAND ARG...]`.
     pub fn encode(&self) -> Vec<OsString> {
-        todo!()
+        let mut words = vec![OsString::from(self.verb.word())];
+        let mut flag = |given: bool, word: &str| words.extend(given.then(|| OsString::from(word)));
+        if let Some(name) = &self.profile {
+            flag(true, &format!("--profile={name}"));
+        }
+        flag(!self.add.is_empty(), &format!("--add={}", self.add));
+        flag(!self.drop.is_empty(), &format!("--drop={}", self.drop));
+        flag(self.privileged, "--privileged");
+        flag(self.non_interactive, "--non-interactive");
+        flag(self.stdin_password, "--stdin");
+        flag(self.askpass, "--askpass");
+        flag(self.quiet, "--quiet");
+        if let Some(path) = &self.policy {
+            let mut word = OsString::from("--policy=");
+            word.push(path);
+            words.push(word);
+        }
+        if let (Verb::Run | Verb::Judge, Start::Command(argv)) = (self.verb, &self.start) {
+            words.push(OsString::from("--"));
+            words.extend(argv.iter().cloned());
+        }
+        words
     }
 
     /// Reads the helper's argv after `argv[0]`.
@@ -80,19 +117,394 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong, in one line, escaped for a terminal.
-    pub fn decode(_words: &[OsString]) -> Result<Self, RequestError> {
-        todo!()
+    pub fn decode(words: &[OsString]) -> Result<Self, RequestError> {
+        let (first, words) = words
+            .split_first()
+            .ok_or_else(|| error("no verb: run, judge or list"))?;
+        let verb = Verb::EVERY.into_iter().find(|verb| first == verb.word());
+        let verb = verb.ok_or_else(|| error(format!("unknown verb {}", quoted(first.as_bytes()))))?;
+        let mut request = Self::new(verb, Start::Shell);
+        let (flags, argv) = match words.iter().position(|word| word == "--") {
+            Some(at) => (words.get(..at).unwrap_or_default(), words.get(at + 1..)),
+            None => (words, None),
+        };
+        for (n, word) in flags.iter().enumerate() {
+            let name = |word: &OsString| word.as_bytes().split(|b| *b == b'=').next().map(<[u8]>::to_vec);
+            if flags.iter().take(n).any(|before| name(before) == name(word)) {
+                return Err(error(format!("{} is given twice", quoted(word.as_bytes()))));
+            }
+            request.read_flag(word.as_bytes())?;
+        }
+        match argv {
+            Some([]) => return Err(error("no command follows --")),
+            Some(argv) => request.start = Start::Command(argv.to_vec()),
+            None => {}
+        }
+        request.check()?;
+        Ok(request)
     }
 
-    /// Docker's and Podman's rules that need no policy: one capability in both lists, or ALL in both.
+    /// Takes one word before `--`.
+    fn read_flag(&mut self, word: &[u8]) -> Result<(), RequestError> {
+        let unknown = || error(format!("unknown flag {}", quoted(word)));
+        let (name, value) = match word.iter().position(|b| *b == b'=') {
+            Some(at) => (word.get(..at), word.get(at + 1..)),
+            None => (Some(word), None),
+        };
+        match (name.unwrap_or_default(), value) {
+            (b"--profile", Some(value)) => self.profile = Some(profile_name(value)?),
+            (b"--add", Some(value)) => self.add = cap_list(value)?,
+            (b"--drop", Some(value)) => self.drop = cap_list(value)?,
+            (b"--privileged", None) => self.privileged = true,
+            (b"--non-interactive", None) => self.non_interactive = true,
+            (b"--stdin", None) => self.stdin_password = true,
+            (b"--askpass", None) => self.askpass = true,
+            (b"--quiet", None) => self.quiet = true,
+            (b"--policy", Some([])) => return Err(error("--policy names no file")),
+            (b"--policy", Some(value)) => self.policy = Some(OsString::from_vec(value.to_vec())),
+            _ => return Err(unknown()),
+        }
+        Ok(())
+    }
+
+    /// The rules that need no policy. Docker's and Podman's: one capability in both lists, or ALL in both. Ours:
+    /// a profile's name is one, `-S` and `-A` exclude each other, a list asks for no session.
+    ///
+    /// One name in both lists is no error beside an `ALL`: with it both peers agree what is meant (added, a drop
+    /// wins; dropped, exactly the additions are held).
     ///
     /// # Errors
-    /// Which name stands in both.
+    /// Which name stands in both, or what else contradicts itself.
     pub fn check(&self) -> Result<(), RequestError> {
-        todo!()
+        if let Some(name) = &self.profile {
+            profile_name(name.as_bytes())?;
+        }
+        if self.add.all && self.drop.all {
+            return Err(error(format!(
+                "{ALL} is in both --cap-add and --cap-drop: nobody can mean it; leave one out"
+            )));
+        }
+        let both = self.add.names.intersection(self.drop.names);
+        if !both.is_empty() && !self.add.all && !self.drop.all {
+            let verb = if both.iter().count() == 1 { "is" } else { "are" };
+            return Err(error(format!(
+                "{both} {verb} in both --cap-add and --cap-drop: leave one of the two out"
+            )));
+        }
+        if self.stdin_password && self.askpass {
+            return Err(error("-S and -A exclude each other: the password comes from one place"));
+        }
+        let session = !self.add.is_empty() || !self.drop.is_empty() || self.privileged || self.start != Start::Shell;
+        if self.verb == Verb::List && session {
+            return Err(error("list takes no capabilities and no command"));
+        }
+        Ok(())
     }
+}
+
+/// Whether a text is a profile's name: `[A-Za-z0-9_-]{1,64}`.
+pub fn is_profile_name(name: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    (1..=64).contains(&name.len()) && name.iter().all(fits)
+}
+
+fn profile_name(value: &[u8]) -> Result<String, RequestError> {
+    match std::str::from_utf8(value) {
+        Ok(name) if is_profile_name(value) => Ok(name.to_owned()),
+        _ => Err(error(format!(
+            "{} is no profile name (1 to 64 of A-Z a-z 0-9 _ -)",
+            quoted(value)
+        ))),
+    }
+}
+
+/// A list in the one spelling that [`Request::encode`] writes.
+fn cap_list(value: &[u8]) -> Result<CapList, RequestError> {
+    let text =
+        std::str::from_utf8(value).map_err(|_| error(format!("{} is no list of capabilities", quoted(value))))?;
+    let mut list = CapList::default();
+    list.add_text(text).map_err(|fault| error(fault.to_string()))?;
+    if list.to_string() == text {
+        Ok(list)
+    } else {
+        Err(error(format!("{} is not written as {list}", quoted(value))))
+    }
+}
+
+fn error(text: impl Into<String>) -> RequestError {
+    RequestError(text.into())
 }
 
 /// A request that makes no sense, with a text that a person can act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestError(pub String);
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::CapSet;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn list(text: &str) -> CapList {
+        let mut list = CapList::default();
+        if !text.is_empty() {
+            list.add_text(text).unwrap();
+        }
+        list
+    }
+
+    fn words(texts: &[&str]) -> Vec<OsString> {
+        texts.iter().map(OsString::from).collect()
+    }
+
+    fn command(texts: &[&str]) -> Start {
+        Start::Command(words(texts))
+    }
+
+    fn asked(add: &str, drop: &str) -> Request {
+        Request {
+            add: list(add),
+            drop: list(drop),
+            ..Request::new(Verb::Run, command(&["id"]))
+        }
+    }
+
+    fn refused(texts: &[&str]) -> String {
+        Request::decode(&words(texts)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_flag_on_the_wire() {
+        let request = Request {
+            verb: Verb::Judge,
+            profile: Some("netlab".to_owned()),
+            add: list("net_admin,chown"),
+            drop: list("all"),
+            privileged: true,
+            non_interactive: true,
+            stdin_password: true,
+            askpass: false,
+            quiet: true,
+            policy: Some(OsString::from_vec(b"/tmp/p=\xff".to_vec())),
+            start: command(&["ip", "--", "-x"]),
+        };
+        let wire = request.encode();
+        let shown: Vec<String> = wire.iter().map(|w| w.as_bytes().escape_ascii().to_string()).collect();
+        let expect = [
+            "judge",
+            "--profile=netlab",
+            "--add=CHOWN,NET_ADMIN",
+            "--drop=ALL",
+            "--privileged",
+            "--non-interactive",
+            "--stdin",
+            "--quiet",
+            "--policy=/tmp/p=\\xff",
+            "--",
+            "ip",
+            "--",
+            "-x",
+        ];
+        assert_eq!(shown, expect);
+        assert_eq!(Request::decode(&wire), Ok(request));
+    }
+
+    #[test]
+    fn without_two_dashes_it_is_the_shell() {
+        assert_eq!(
+            Request::decode(&words(&["run"])),
+            Ok(Request::new(Verb::Run, Start::Shell))
+        );
+        assert_eq!(
+            Request::decode(&words(&["list"])),
+            Ok(Request::new(Verb::List, Start::Shell))
+        );
+        assert_eq!(Request::new(Verb::List, command(&["id"])).encode(), words(&["list"]));
+    }
+
+    #[test]
+    fn command_bytes_are_untouched() {
+        let argv = vec![
+            OsString::new(),
+            OsString::from_vec(vec![b'\\'; 131_072]),
+            OsString::from_vec(b"\xff\xfe\n=".to_vec()),
+            OsString::from("--"),
+            OsString::from("--add=CHOWN"),
+            OsString::new(),
+        ];
+        let request = Request::new(Verb::Run, Start::Command(argv));
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+
+    #[test]
+    fn what_the_front_end_never_writes_is_refused() {
+        for texts in [
+            &[][..],
+            &[""],
+            &["RUN"],
+            &["--"],
+            &["run", "--"],
+            &["run", "id"],
+            &["run", ""],
+            &["run", "-n"],
+            &["run", "--privileged=yes"],
+            &["run", "--privileged="],
+            &["run", "--profile"],
+            &["run", "--profile="],
+            &["run", "--profile=a b"],
+            &["run", "--profile=../x"],
+            &["run", "--profile=a", "--profile=a"],
+            &["run", "--quiet", "--quiet"],
+            &["run", "--add="],
+            &["run", "--add=CHOWN", "--add=KILL"],
+            &["run", "--add=chown"],
+            &["run", "--add=CAP_CHOWN"],
+            &["run", "--add=KILL,CHOWN"],
+            &["run", "--add=CHOWN,CHOWN"],
+            &["run", "--add= CHOWN"],
+            &["run", "--add=CHOWN,ALL"],
+            &["run", "--add=NOSUCH"],
+            &["run", "--add=CHOWN", "--drop=CHOWN"],
+            &["run", "--add=ALL", "--drop=ALL"],
+            &["run", "--stdin", "--askpass"],
+            &["run", "--policy="],
+            &["run", "--=x"],
+            &["run", "=", "--", "id"],
+            &["list", "--", "id"],
+            &["list", "--add=CHOWN"],
+            &["list", "--drop=CHOWN"],
+            &["list", "--privileged"],
+        ] {
+            assert!(Request::decode(&words(texts)).is_err(), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn profile_names() {
+        for (name, good) in [
+            ("a", true),
+            ("A-z_09", true),
+            ("-", true),
+            ("", false),
+            ("a.b", false),
+            ("é", false),
+            ("a\n", false),
+        ] {
+            assert_eq!(is_profile_name(name.as_bytes()), good, "{name:?}");
+        }
+        assert!(is_profile_name(&[b'x'; 64]));
+        assert!(!is_profile_name(&[b'x'; 65]));
+        assert_eq!(
+            refused(&["run", "--profile=a\nb"]),
+            "\"a\\nb\" is no profile name (1 to 64 of A-Z a-z 0-9 _ -)"
+        );
+        let mut request = Request::new(Verb::Run, Start::Shell);
+        request.profile = Some("no name".to_owned());
+        assert!(request.check().is_err(), "also before it is encoded");
+    }
+
+    #[test]
+    fn docker_and_podman_on_one_name_in_both_lists() {
+        for (add, drop, good) in [
+            ("", "", true),
+            ("CHOWN", "KILL", true),
+            ("CHOWN", "CHOWN", false),
+            ("CHOWN,KILL", "KILL,SETUID", false),
+            ("ALL", "CHOWN", true),
+            ("ALL,CHOWN", "CHOWN", true),
+            ("CHOWN", "ALL", true),
+            ("CHOWN", "ALL,CHOWN", true),
+            ("ALL", "ALL", false),
+            ("ALL,CHOWN", "ALL,KILL", false),
+        ] {
+            assert_eq!(asked(add, drop).check().is_ok(), good, "add {add} drop {drop}");
+        }
+        let text = |add, drop| asked(add, drop).check().unwrap_err().to_string();
+        assert_eq!(
+            text("CHOWN,KILL", "KILL"),
+            "KILL is in both --cap-add and --cap-drop: leave one of the two out"
+        );
+        assert_eq!(
+            text("ALL", "ALL"),
+            "ALL is in both --cap-add and --cap-drop: nobody can mean it; leave one out"
+        );
+        assert!(
+            Request {
+                privileged: true,
+                ..asked("KILL", "KILL")
+            }
+            .check()
+            .is_err(),
+            "also with --privileged"
+        );
+    }
+
+    #[test]
+    fn an_error_is_one_safe_line() {
+        assert_eq!(refused(&["run", "--\u{202e}\n"]), "unknown flag \"--\\u{202e}\\n\"");
+        assert_eq!(refused(&["\u{1b}[2J"]), "unknown verb \"\\x1b[2J\"");
+        assert!(refused(&["run", &"x".repeat(131_072)]).len() < 200);
+        assert!(refused(&["run", &format!("--add={}", "x".repeat(131_072))]).len() < 200);
+    }
+
+    fn caps() -> impl Strategy<Value = CapList> {
+        let bits = prop_oneof![Just(0), any::<u64>()];
+        (any::<bool>(), bits).prop_map(|(all, bits)| CapList {
+            all,
+            names: CapSet::from_bits(bits),
+        })
+    }
+
+    fn any_words(len: usize) -> impl Strategy<Value = Vec<OsString>> {
+        vec(vec(any::<u8>(), 0..20).prop_map(OsString::from_vec), 0..len)
+    }
+
+    prop_compose! {
+        fn any_request()(
+            judge: bool, profile in proptest::option::of("[A-Za-z0-9_-]{1,64}"), add in caps(), drop in caps(),
+            flags: [bool; 5], policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
+        ) -> Request {
+            let [privileged, non_interactive, stdin_password, askpass, quiet] = flags;
+            Request {
+                verb: if judge { Verb::Judge } else { Verb::Run },
+                profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet,
+                policy: policy.map(OsString::from),
+                start: if argv.is_empty() { Start::Shell } else { Start::Command(argv) },
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_that_makes_sense_round_trips(request in any_request()) {
+            let back = Request::decode(&request.encode());
+            match request.check() {
+                Ok(()) => prop_assert_eq!(back, Ok(request)),
+                Err(text) => prop_assert_eq!(back, Err(text)),
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic_and_what_is_read_is_written_the_same(
+            verb in "run|judge|list|.*",
+            flags in vec("--(profile|add|drop|privileged|quiet|stdin|askpass|policy|.*)(=(ALL|CHOWN|x|,|.*))?", 0..4),
+            rest in any_words(4),
+        ) {
+            let words: Vec<OsString> =
+                [verb].into_iter().chain(flags).map(OsString::from).chain(rest).collect();
+            match Request::decode(&words) {
+                Ok(request) => prop_assert_eq!(Request::decode(&request.encode()), Ok(request)),
+                Err(text) => prop_assert!(!text.0.contains(char::is_control)),
+            }
+        }
+    }
+}
