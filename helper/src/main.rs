@@ -1,1 +1,260 @@
-fn main() {}
+//! The setuid-root helper of caplet: reads the policy, judges, logs, builds, drops, execs. Nothing else runs as root.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+mod authenticate;
+mod caller;
+mod capset;
+mod command;
+mod descriptors;
+mod environment;
+mod error;
+mod host;
+mod hygiene;
+mod idmap;
+mod isolated;
+mod journal;
+mod launch;
+mod limits;
+mod listing;
+mod network;
+mod plan;
+mod policy_files;
+mod registry;
+mod rootfs;
+mod seccomp;
+mod supervise;
+mod sys;
+mod trail;
+mod trusted;
+mod user_files;
+
+use caller::{Moment, Person};
+use caplet_policy::document::{Document, Scope};
+use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
+use caplet_policy::request::{Request, Start, Verb};
+use error::{Error, call, say};
+use hygiene::Power;
+use journal::Journal;
+use plan::Plan;
+use supervise::relay::Relay;
+use supervise::terminal::Outer;
+use supervise::{guard, wire};
+use sys::process::{self, Fork};
+use trail::Recorded;
+
+/// Where the front end is installed; set at build time.
+const BINDIR: &str = match option_env!("CAPLET_BINDIR") {
+    Some(path) => path,
+    None => "/usr/bin",
+};
+/// Where this program is installed; set at build time.
+const LIBEXECDIR: &str = match option_env!("CAPLET_LIBEXECDIR") {
+    Some(path) => path,
+    None => "/usr/libexec/caplet",
+};
+
+fn main() {
+    std::panic::set_hook(Box::new(|_| {
+        say("internal error: nothing was run");
+        process::exit_now(error::OURS);
+    }));
+    let code = run().unwrap_or_else(|error| {
+        error.say();
+        error.code()
+    });
+    process::exit_now(code);
+}
+
+/// The steps, in order. None goes back.
+fn run() -> Result<i32, Error> {
+    let inherited = hygiene::take_over()?;
+    let words = inherited.argv.get(1..).unwrap_or_default();
+    let request = Request::decode(words).map_err(Error::Usage)?;
+    let person = Person::find()?;
+    let cwd = std::env::current_dir().ok();
+    let moment = Moment::now()?;
+    let policy = policy_files::read(inherited.power, request.policy.as_deref());
+    let mut trail = Trail {
+        power: inherited.power,
+        person: &person,
+        journal: None,
+    };
+    let policy = policy.map_err(|error| trail.fault(error))?;
+    let caller = person.as_caller(true)?;
+    let verdict = consider(&policy, &caller, &moment, &person, &request);
+    let verdict = match request.verb {
+        Verb::Run => verdict,
+        Verb::Judge => return trail.answer(&request, verdict),
+        Verb::List => return trail.list(&request, &policy, &caller, &moment, &person, verdict),
+    };
+    let grant = verdict.map_err(|refusal| trail.refuse(&request, &refusal))?;
+    descriptors::check()?;
+    let granted = authenticate::authenticate(grant)?;
+    let journal = trail.into_journal()?;
+    drop(policy);
+    let borrowed = inherited.power == Power::Setuid;
+    let recorded = Recorded::of(granted, person.clone(), journal, &request, cwd.as_deref(), borrowed)?;
+    announce(recorded.grant(), &request, inherited.power);
+    let plan = Plan::of(
+        recorded.grant(),
+        &person,
+        &caller,
+        &request,
+        inherited,
+        cwd,
+        moment.held,
+    )?;
+    drop((request, caller, moment));
+    supervise(plan, recorded, person)
+}
+
+/// Splits into the guard, which builds, and the relay, which gives root up at once.
+fn supervise(plan: Plan, recorded: Recorded, person: Person) -> Result<i32, Error> {
+    let outer = if plan.isolation.is_some() { Outer::find()? } else { None };
+    let (guards_end, relays_end) = wire::pair()?;
+    nix::sys::signal::SigSet::all()
+        .thread_block()
+        .map_err(call("sigprocmask"))?;
+    match process::fork().map_err(call("fork"))? {
+        Fork::Child => {
+            drop(relays_end);
+            guard::run(plan, recorded, &guards_end, outer)
+        }
+        Fork::Parent(_) => {
+            drop(guards_end);
+            let shares_group = plan.isolation.is_none();
+            let ignored = plan.ignored.clone();
+            if plan.power == Power::Setuid {
+                person.become_again(None)?;
+            }
+            drop((plan, recorded, person));
+            Ok(Relay {
+                guard: relays_end,
+                outer,
+                ignored,
+                shares_group,
+            }
+            .run())
+        }
+    }
+}
+
+/// Asks the judge.
+fn consider(
+    policy: &Document,
+    caller: &Caller,
+    moment: &Moment,
+    person: &Person,
+    request: &Request,
+) -> Result<Grant, Refusal> {
+    let first_word = match &request.start {
+        Start::Command(argv) => argv.first().cloned().unwrap_or_default(),
+        Start::Shell => Default::default(),
+    };
+    let same_file = |path: &str| command::is_same(&first_word, path, person);
+    judge(policy, caller, &world(moment, &same_file), request)
+}
+
+fn world<'a>(moment: &'a Moment, same_file: &'a dyn Fn(&str) -> bool) -> World<'a> {
+    World {
+        machine: &moment.machine,
+        unix: moment.unix,
+        local: moment.local,
+        kernel: moment.kernel,
+        held: moment.held,
+        same_file,
+    }
+}
+
+/// What a person must know before the command runs.
+fn announce(grant: &Grant, request: &Request, power: Power) {
+    if request.quiet {
+        return;
+    }
+    if grant.profile().scope == Scope::Host && !grant.caps().is_empty() {
+        say(&format!("real capabilities on this machine: {}", grant.caps()));
+    }
+    if power == Power::None {
+        say("not installed setuid: this session is your own, and any process of your uid can enter it");
+    }
+}
+
+/// The way to the log, opened with the real uid 0, so that its records carry credentials that no user can forge.
+struct Trail<'a> {
+    power: Power,
+    person: &'a Person,
+    journal: Option<Journal>,
+}
+
+impl Trail<'_> {
+    /// The real uid becomes 0: a user namespace inherits the real uid's limits, records carry it, and the user can
+    /// no longer signal a half-built session. Not before the judgement: it is made with the user's uid.
+    fn journal(&mut self) -> Result<&mut Journal, Error> {
+        if self.journal.is_none() {
+            self.journal = Some(match self.power {
+                Power::None => Journal::none(),
+                Power::Setuid => {
+                    sys::identity::set_group(0).map_err(call("setresgid(0)"))?;
+                    sys::identity::set_user(0).map_err(call("setresuid(0)"))?;
+                    Journal::open()
+                }
+            });
+        }
+        self.journal.as_mut().ok_or(Error::Unlogged)
+    }
+
+    fn into_journal(mut self) -> Result<Journal, Error> {
+        self.journal()?;
+        self.journal.take().ok_or(Error::Unlogged)
+    }
+
+    fn fault(&mut self, error: Error) -> Error {
+        let person = self.person;
+        if let (Error::Policy { detail, .. }, Ok(journal)) = (&error, self.journal()) {
+            trail::fault(journal, person, detail);
+        }
+        error
+    }
+
+    fn refuse(&mut self, request: &Request, refusal: &Refusal) -> Error {
+        let person = self.person;
+        if let Ok(journal) = self.journal() {
+            trail::refused(journal, person, request, refusal.log_reason());
+        }
+        Error::Refused(refusal.lines().to_vec())
+    }
+
+    /// `--dry-run`.
+    fn answer(&mut self, request: &Request, verdict: Result<Grant, Refusal>) -> Result<i32, Error> {
+        let person = self.person;
+        trail::probe(self.journal()?, person, "judge", request, &verdict);
+        let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
+        let caps = if grant.caps().is_empty() {
+            "none".into()
+        } else {
+            grant.caps().to_string()
+        };
+        let scope = trail::scope_name(grant.profile().scope);
+        let text = format!("granted by profile \"{}\" ({scope}): {caps}\n", grant.profile().name);
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+        Ok(0)
+    }
+
+    fn list(
+        &mut self,
+        request: &Request,
+        policy: &Document,
+        caller: &Caller,
+        moment: &Moment,
+        person: &Person,
+        verdict: Result<Grant, Refusal>,
+    ) -> Result<i32, Error> {
+        trail::probe(self.journal()?, person, "list", request, &verdict);
+        let nothing = |_: &str| false;
+        let own = own_profiles(policy, caller, &world(moment, &nothing));
+        match listing::write(&own, &policy.defaults) {
+            Ok(()) => Ok(0),
+            Err(error) => Err(hygiene::io("write to standard output", &error)),
+        }
+    }
+}

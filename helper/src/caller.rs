@@ -1,0 +1,156 @@
+//! Who asks: real uid, passwd entry, the groups that the kernel holds, terminal, host, time.
+
+use crate::error::Error;
+use crate::sys::{Errno, capability, identity};
+use caplet_policy::capability::CapSet;
+use caplet_policy::document::Civil;
+use caplet_policy::judge::{Caller, Group};
+use nix::unistd::{Gid, Uid, User};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The calling user, resolved once, by uid.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub uid: u32,
+    pub gid: u32,
+    pub name: String,
+    pub home: PathBuf,
+    pub shell: PathBuf,
+    /// The kernel's list, the real gid first.
+    pub groups: Vec<u32>,
+}
+
+impl Person {
+    /// Asks the kernel and NSS. "Not found" and "could not ask" are told apart, and both refuse.
+    pub fn find() -> Result<Self, Error> {
+        let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+        if uid.is_root() {
+            return Err(Error::Root);
+        }
+        let entry = match User::from_uid(uid) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Err(Error::Nameless(uid.as_raw(), "has no passwd entry")),
+            Err(_) => {
+                return Err(Error::Nameless(
+                    uid.as_raw(),
+                    "could not be looked up (NSS does not answer)",
+                ));
+            }
+        };
+        // Two names of one uid: the policy would speak of another person than the one who asks.
+        match User::from_name(&entry.name) {
+            Ok(Some(back)) if back.uid == uid => {}
+            _ => {
+                return Err(Error::Nameless(
+                    uid.as_raw(),
+                    "has a login name that belongs to another uid",
+                ));
+            }
+        }
+        let supplementary = nix::unistd::getgroups().map_err(crate::error::call("getgroups"))?;
+        let mut groups = vec![gid.as_raw()];
+        groups.extend(supplementary.iter().map(|g| g.as_raw()).filter(|g| *g != gid.as_raw()));
+        Ok(Self {
+            uid: uid.as_raw(),
+            gid: gid.as_raw(),
+            name: entry.name,
+            home: entry.dir,
+            shell: entry.shell,
+            groups,
+        })
+    }
+
+    /// The same for the judge; group names are looked up only where the policy uses any.
+    pub fn as_caller(&self, with_names: bool) -> Result<Caller, Error> {
+        let named = |gid: u32| match with_names {
+            false => Ok(None),
+            true => group_name(gid).map_err(|_| Error::Nameless(self.uid, "has groups that NSS could not name")),
+        };
+        let groups = self.groups.iter().map(|gid| {
+            Ok(Group {
+                gid: *gid,
+                name: named(*gid)?,
+            })
+        });
+        Ok(Caller {
+            uid: self.uid,
+            name: self.name.clone(),
+            groups: groups.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Takes the user's ids back for good: groups, gid, uid, in this order; all capabilities go with them.
+    pub fn become_again(&self, groups: Option<&[u32]>) -> Result<(), Error> {
+        if let Some(groups) = groups {
+            identity::set_supplementary_groups(groups).map_err(crate::error::call("setgroups"))?;
+        }
+        identity::set_group(self.gid).map_err(crate::error::call("setresgid"))?;
+        identity::set_user(self.uid).map_err(crate::error::call("setresuid"))?;
+        let ids = nix::unistd::getresuid().map_err(crate::error::call("getresuid"))?;
+        let all_mine = [ids.real, ids.effective, ids.saved]
+            .iter()
+            .all(|id| *id == Uid::from_raw(self.uid));
+        if all_mine {
+            Ok(())
+        } else {
+            Err(Error::NotAsGranted("user ids did not change".into()))
+        }
+    }
+}
+
+/// A group's name, if it has one; an error if NSS could not say.
+pub fn group_name(gid: u32) -> Result<Option<String>, Errno> {
+    Ok(nix::unistd::Group::from_gid(Gid::from_raw(gid))?.map(|g| g.name))
+}
+
+/// The machine at this moment, as the judge wants it.
+#[derive(Debug)]
+pub struct Moment {
+    pub machine: String,
+    pub unix: i64,
+    pub local: Civil,
+    pub kernel: CapSet,
+    pub held: CapSet,
+}
+
+impl Moment {
+    pub fn now() -> Result<Self, Error> {
+        let machine = nix::sys::utsname::uname().map_err(crate::error::call("uname"))?;
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs() as i64);
+        let held = capability::get().map_err(crate::error::call("capget"))?.permitted;
+        let mut kernel = CapSet::EMPTY;
+        for cap in CapSet::KNOWN.iter() {
+            if capability::in_bounding(cap.number()).is_ok() {
+                kernel = kernel.with(cap);
+            }
+        }
+        Ok(Self {
+            machine: machine.nodename().to_string_lossy().into_owned(),
+            unix,
+            local: identity::local_time(unix),
+            kernel,
+            held: CapSet::from_bits(held),
+        })
+    }
+}
+
+/// The name of the terminal on descriptors 0 to 2, from its device number: a name can be forged.
+pub fn terminal_name() -> Option<String> {
+    (0..3).find_map(|number| {
+        let stat = nix::sys::stat::fstat(crate::sys::standard(number)).ok()?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR {
+            return None;
+        }
+        let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+        match major {
+            136..=143 => Some(format!("/dev/pts/{}", (major - 136) * 256 + minor)),
+            4 if minor < 64 => Some(format!("/dev/tty{minor}")),
+            4 => Some(format!("/dev/ttyS{}", minor - 64)),
+            5 if minor == 1 => Some("/dev/console".into()),
+            _ => None,
+        }
+    })
+}

@@ -1,0 +1,129 @@
+//! Every word that the helper itself says to a user. Words about a judgement are the judge's (caplet-policy).
+
+use crate::sys::Errno;
+use caplet_policy::escape::for_terminal;
+use caplet_policy::request::RequestError;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// The exit code of everything that is ours: refusal, usage, failure.
+pub const OURS: i32 = 125;
+/// Found, but it could not be executed.
+pub const NOT_EXECUTABLE: i32 = 126;
+/// Not found.
+pub const NOT_FOUND: i32 = 127;
+
+/// Why the helper stops. Nothing was run.
+#[derive(Debug)]
+pub enum Error {
+    /// The front end's words make no sense.
+    Usage(RequestError),
+    /// The setuid bit did not work, and why.
+    Powerless(&'static str),
+    /// uid 0 asked.
+    Root,
+    /// The caller's uid has no entry, or NSS could not say.
+    Nameless(u32, &'static str),
+    /// The policy cannot be used: what root may read in the log, and whom a user calls.
+    Policy { detail: String, contact: Option<String> },
+    /// The judge refused; its lines.
+    Refused(Vec<String>),
+    /// A profile needs something that this build cannot do.
+    Unsupported(String),
+    /// The log line could not be written and the policy wants it.
+    Unlogged,
+    /// All of the user's sessions are taken.
+    TooMany(u32),
+    /// One of descriptors 0 to 2 is nothing for a session.
+    Descriptor(i32, &'static str),
+    /// No user namespace can be made.
+    NoUserNamespace(&'static str),
+    /// The kernel is older than sessions need.
+    OldKernel(String),
+    /// The user's range in `/etc/subuid` or `/etc/subgid` cannot be used.
+    Subids(String),
+    /// A kernel call failed.
+    Call { call: String, errno: Errno },
+    /// What was built is not what was granted.
+    NotAsGranted(String),
+    /// The command could not be started: 126 or 127.
+    Command { name: String, why: String, code: i32 },
+    /// Already said by the process where it happened.
+    Said(i32),
+}
+
+/// `map_err` of a kernel call: names the call with its arguments.
+pub fn call(name: impl Into<String>) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::Call {
+        call: name.into(),
+        errno,
+    }
+}
+
+impl Error {
+    /// The exit code it ends with.
+    pub fn code(&self) -> i32 {
+        match self {
+            Error::Command { code, .. } | Error::Said(code) => *code,
+            _ => OURS,
+        }
+    }
+
+    /// The lines a person reads, without the `caplet: ` in front.
+    pub fn lines(&self) -> Vec<String> {
+        let one = |text: String| vec![text];
+        match self {
+            Error::Usage(RequestError(text)) => one(text.clone()),
+            Error::Powerless(why) => one((*why).into()),
+            Error::Root => one("you are root: run this as the user who needs it, or use setpriv".into()),
+            Error::Nameless(uid, why) => one(format!("uid {uid} {why}: no session can be judged")),
+            Error::Policy { contact, .. } => {
+                let mut lines = one("the policy of this machine is faulty, so nothing is granted to anybody".into());
+                lines.push("root sees where and why: caplet check".into());
+                lines.extend(contact.as_ref().map(|c| format!("ask: {}", for_terminal(c.as_bytes()))));
+                lines
+            }
+            Error::Refused(lines) => lines.clone(),
+            Error::Unsupported(text) => one(text.clone()),
+            Error::Unlogged => {
+                one("the policy wants every session logged, and the system log takes nothing now".into())
+            }
+            Error::TooMany(max) => one(format!(
+                "you have {max} sessions already, as many as the profile allows: end one"
+            )),
+            Error::Descriptor(number, what) => one(format!(
+                "descriptor {number} is {what}, which is nothing to hand into a session: redirect it"
+            )),
+            Error::NoUserNamespace(why) => one(format!("no isolated session: {why}")),
+            Error::OldKernel(release) => one(format!(
+                "kernel {} is too old: sessions need Linux 5.14",
+                for_terminal(release.as_bytes())
+            )),
+            Error::Subids(text) => one(text.clone()),
+            Error::Call { call, errno } => one(format!(
+                "the session could not be built: {}: {}",
+                for_terminal(call.as_bytes()),
+                errno.desc()
+            )),
+            Error::NotAsGranted(what) => one(format!(
+                "the session is not what was granted, so nothing was run: {what}"
+            )),
+            Error::Command { name, why, .. } => one(format!("{}: {why}", for_terminal(name.as_bytes()))),
+            Error::Said(_) => Vec::new(),
+        }
+    }
+
+    /// Says it on descriptor 2; a closed or full one is no reason to panic.
+    pub fn say(&self) {
+        for line in self.lines() {
+            say(&line);
+        }
+    }
+}
+
+/// One line on stderr, in one write.
+pub fn say(line: &str) {
+    let mut text = String::with_capacity(line.len() + 9);
+    let _ = writeln!(text, "caplet: {line}");
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,76 @@
+//! Host scope: real capabilities of the machine, ambient, exactly those granted.
+
+use crate::capset;
+use crate::error::{Error, call};
+use crate::launch::Start;
+use crate::plan::Plan;
+use crate::seccomp;
+use crate::supervise::guard::Started;
+use crate::sys::mount::{self, Attributes, NOSUID};
+use crate::sys::process::{self, Fork};
+use crate::sys::standard_cwd;
+use nix::sys::stat::{Mode, umask};
+
+/// Starts the command as a child of the guard, in the caller's process group and session.
+pub fn start(plan: Plan) -> Result<Started, Error> {
+    plan.limits.raise()?;
+    match process::fork().map_err(call("fork"))? {
+        Fork::Child => {
+            let error = become_command(plan);
+            error.say();
+            process::exit_now(error.code())
+        }
+        Fork::Parent(pid) => {
+            let pidfd = process::pidfd_open(pid).map_err(call("pidfd_open"))?;
+            Ok(Started {
+                pid,
+                pidfd,
+                status: None,
+            })
+        }
+    }
+}
+
+fn become_command(plan: Plan) -> Error {
+    let Plan {
+        target,
+        limits,
+        environment,
+        start,
+        ignored,
+        quiet,
+        ..
+    } = plan;
+    let prepare = || {
+        process::new_session_keyring().map_err(call("a new session keyring"))?;
+        if target.no_new_privs {
+            nosuid_everywhere()?;
+        }
+        seccomp::refuse_terminal_input()?;
+        umask(Mode::from_bits_truncate(plan.umask));
+        capset::become_target(&target)
+    };
+    match prepare() {
+        Err(error) => error,
+        Ok(()) => Start {
+            launch: start,
+            environment,
+            limits,
+            ignored,
+            folders: Vec::new(),
+            quiet,
+        }
+        .go(),
+    }
+}
+
+/// A mount namespace of its own, same peer groups, every mount nosuid: a program with file capabilities then starts
+/// as any other and keeps the ambient set (facts.md 3.1, rows 10 and 11).
+fn nosuid_everywhere() -> Result<(), Error> {
+    process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS)"))?;
+    let attributes = Attributes {
+        set: NOSUID,
+        ..Attributes::default()
+    };
+    mount::set_attributes(standard_cwd(), "/", true, attributes).map_err(call("mount_setattr / (nosuid)"))
+}

@@ -1,0 +1,165 @@
+//! What the caller left us: descriptors, signals, timers, limits, umask, environment, and whether the setuid bit
+//! worked. Runs before anything else does; after it the helper starts from a known state.
+
+use crate::error::{Error, call};
+use crate::sys::{self, Errno, process};
+use nix::sys::stat::{Mode, umask};
+use std::ffi::{CString, OsString};
+use std::os::unix::fs::MetadataExt;
+
+/// Whether this run has borrowed privilege from its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// The setuid bit worked: the policy rules.
+    Setuid,
+    /// A build tree: no privilege that the caller lacks.
+    None,
+}
+
+/// The caller's state, put aside for the command.
+#[derive(Debug)]
+pub struct Inherited {
+    pub argv: Vec<OsString>,
+    /// `NAME=value`, as the kernel passed it: the loader has already taken `TMPDIR` and the like out of ours.
+    pub environment: Vec<CString>,
+    /// Resource, soft, hard.
+    pub limits: Vec<(u32, u64, u64)>,
+    pub umask: u32,
+    /// Signals ignored by the caller on purpose (nohup, a shell's background job).
+    pub ignored: Vec<i32>,
+    pub power: Power,
+}
+
+/// Signals whose being ignored is a wish of the caller's for the command.
+const KEPT_IGNORED: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+
+/// Limits that would break the helper's own work, raised as far as allowed until the command starts.
+const OUR_LIMITS: [u32; 7] = [
+    libc::RLIMIT_FSIZE,
+    libc::RLIMIT_NOFILE,
+    libc::RLIMIT_AS,
+    libc::RLIMIT_DATA,
+    libc::RLIMIT_NPROC,
+    libc::RLIMIT_CPU,
+    libc::RLIMIT_CORE,
+];
+
+/// Takes everything over. Descriptors 0 to 2 were opened by Rust's runtime where the caller had closed them.
+pub fn take_over() -> Result<Inherited, Error> {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let power = power()?;
+    let ignored = reset_signals();
+    process::disarm_timers();
+    if power == Power::Setuid {
+        sys::capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE, 0)"))?;
+    }
+    let limits = take_limits()?;
+    let umask = umask(Mode::from_bits_truncate(0o077)).bits();
+    process::close_from(3).map_err(call("close_range(3)"))?;
+    let environment = take_environment();
+    Ok(Inherited {
+        argv,
+        environment,
+        limits,
+        umask,
+        ignored,
+        power,
+    })
+}
+
+/// Default action for every signal, nothing blocked; says which the caller had ignored on purpose.
+fn reset_signals() -> Vec<i32> {
+    let ignored = KEPT_IGNORED.into_iter().filter(|s| process::is_ignored(*s)).collect();
+    for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
+        process::set_ignored(signal, false);
+    }
+    // Printing must not kill us: a closed pipe is an error of write(2).
+    process::set_ignored(libc::SIGPIPE, true);
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    ignored
+}
+
+fn take_limits() -> Result<Vec<(u32, u64, u64)>, Error> {
+    let mut kept = Vec::with_capacity(OUR_LIMITS.len());
+    for resource in OUR_LIMITS {
+        let (soft, hard) = process::limit(resource).map_err(call("prlimit"))?;
+        kept.push((resource, soft, hard));
+        let wanted = match resource {
+            libc::RLIMIT_CORE => (0, hard),
+            libc::RLIMIT_NOFILE if hard >= 256 => (soft.max(256), hard),
+            libc::RLIMIT_NOFILE => (256, 256),
+            _ => (libc::RLIM64_INFINITY, libc::RLIM64_INFINITY),
+        };
+        if wanted != (soft, hard) && process::set_limit(resource, wanted.0, wanted.1).is_err() && soft != hard {
+            // Without CAP_SYS_RESOURCE the hard value is the most; what fails under it fails closed.
+            let _ = process::set_limit(resource, hard, hard);
+        }
+    }
+    Ok(kept)
+}
+
+/// Copies the environment out and empties the process's own.
+///
+/// `/proc/self/environ` still has what the loader removes from a setuid program's environment (`TMPDIR`,
+/// `LD_LIBRARY_PATH`: ld.so(8)): the user's session gets it back, the helper never looks at it.
+fn take_environment() -> Vec<CString> {
+    let raw = match std::fs::read("/proc/self/environ") {
+        Ok(bytes) => bytes,
+        Err(_) => Vec::new(),
+    };
+    let environment = raw
+        .split(|b| *b == 0)
+        .filter(|entry| entry.iter().position(|b| *b == b'=').is_some_and(|at| at > 0))
+        .filter_map(|entry| CString::new(entry).ok())
+        .collect();
+    process::clear_environment();
+    environment
+}
+
+/// Whether the setuid bit worked; if the file has one and it did not, the cause.
+fn power() -> Result<Power, Error> {
+    let (real, effective) = (nix::unistd::getuid(), nix::unistd::geteuid());
+    if effective.is_root() && (!real.is_root() || process::is_secure_exec()) {
+        return Ok(Power::Setuid);
+    }
+    if real.is_root() {
+        return Err(Error::Root);
+    }
+    let file = std::fs::metadata("/proc/self/exe").map_err(|e| io("stat(/proc/self/exe)", &e))?;
+    if file.mode() & libc::S_ISUID == 0 {
+        let installed = std::fs::read_link("/proc/self/exe").is_ok_and(|p| p.starts_with(crate::LIBEXECDIR));
+        return match installed {
+            true => Err(Error::Powerless(
+                "the helper has lost its setuid bit: root mends it with chmod 4755",
+            )),
+            false => Ok(Power::None),
+        };
+    }
+    if sys::capability::no_new_privs().unwrap_or(false) {
+        let why = "no_new_privs is set on this process (a container, a hardened service, or a session of caplet): \
+                   setuid programs have no power under it";
+        return Err(Error::Powerless(why));
+    }
+    let mount = nix::sys::statvfs::statvfs("/proc/self/exe").map_err(call("statvfs(/proc/self/exe)"))?;
+    if mount.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID) {
+        return Err(Error::Powerless(
+            "the helper lies on a file system mounted nosuid, so its setuid bit has no power",
+        ));
+    }
+    if file.uid() != 0 {
+        return Err(Error::Powerless(
+            "the helper does not belong to root here (a user namespace?): it has no power",
+        ));
+    }
+    Err(Error::Powerless(
+        "the setuid bit of the helper did not work (is it being traced?)",
+    ))
+}
+
+/// An I/O error as the kernel call behind it.
+pub fn io(name: &str, error: &std::io::Error) -> Error {
+    Error::Call {
+        call: name.into(),
+        errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+    }
+}

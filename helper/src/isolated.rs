@@ -1,0 +1,220 @@
+//! Isolated scope: namespaces that root owns, a tree of its own, PID 1. The order is the one that was measured to
+//! work (architecture.md); each step says what would break if it stood elsewhere.
+
+use crate::caller::Person;
+use crate::capset;
+use crate::error::{Error, OURS, call};
+use crate::launch::Start;
+use crate::plan::{Isolation, Plan};
+use crate::rootfs::Tree;
+use crate::supervise::guard::Started;
+use crate::supervise::init::{self, Foreground};
+use crate::supervise::terminal::{Outer, Pty, new_devpts};
+use crate::supervise::wire::{self, Report};
+use crate::sys::process::{self, Fork};
+use crate::sys::{Errno, capability, identity, terminal};
+use crate::user_files;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, umask};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Builds the session around a new PID 1, which waits until all of it stands.
+pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>) -> Result<Started, Error> {
+    let Some(isolation) = &plan.isolation else {
+        return Err(Error::NotAsGranted("no isolation was planned".into()));
+    };
+    let real = plan.power == crate::hygiene::Power::Setuid;
+    new_enough_kernel()?;
+    nix::unistd::setsid().map_err(call("setsid"))?;
+    umask(Mode::empty());
+    plan.limits.raise()?;
+    if real {
+        // Inside, setgroups is denied: the session inherits what stands here.
+        identity::set_supplementary_groups(&plan.groups).map_err(call("setgroups"))?;
+    } else {
+        own_namespace(person)?;
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let proc = open("/proc", flags, Mode::empty()).map_err(call("open /proc"))?;
+    process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS)"))?;
+    let devpts = new_devpts(real)?;
+    let pty = outer
+        .map(|outer| Pty::new(&devpts, outer, isolation.tree.owner))
+        .transpose()?;
+    let (ours, theirs) = wire::pair()?;
+    let namespaces = isolation.namespaces;
+    let Some((pid, pidfd)) = process::clone_into(namespaces).map_err(|errno| refused_namespace(&proc, errno))? else {
+        let pty = pty.map(|pty| (pty.slave, outer.is_some_and(|outer| outer.interactive)));
+        drop(ours);
+        let error = become_session(plan, &theirs, &proc, pty);
+        error.say();
+        process::exit_now(error.code())
+    };
+    drop(theirs);
+    let build = || {
+        isolation.maps.write(&proc, pid)?;
+        process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;
+        let (kernel, user) = user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), real)?;
+        Tree::build(&isolation.tree, user, kernel, &devpts, real)?;
+        if let Some(pty) = &pty {
+            wire::send(relay, Report::Terminal, Some(&pty.master)).map_err(call("hand the terminal to the relay"))?;
+        }
+        wire::send(&ours, Report::Go, None).map_err(call("start PID 1"))
+    };
+    if let Err(error) = build() {
+        let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
+        return Err(error);
+    }
+    Ok(Started {
+        pid,
+        pidfd,
+        status: Some(ours),
+    })
+}
+
+/// Without installation: a user namespace of the user's own, in which the build runs as its uid 0.
+fn own_namespace(person: &Person) -> Result<(), Error> {
+    process::unshare(libc::CLONE_NEWUSER).map_err(|errno| match errno {
+        Errno::EPERM | Errno::EACCES => Error::NoUserNamespace(
+            "this machine lets users make no user namespaces, and the helper is not installed setuid",
+        ),
+        errno => call("unshare(CLONE_NEWUSER)")(errno),
+    })?;
+    let put = |name: &str, text: String| {
+        std::fs::write(format!("/proc/self/{name}"), text).map_err(|e| crate::hygiene::io(&format!("write {name}"), &e))
+    };
+    put("setgroups", "deny".into())?;
+    put("gid_map", format!("0 {} 1\n", person.gid))?;
+    put("uid_map", format!("0 {} 1\n", person.uid))
+}
+
+/// Isolation that was promised is never left out: says which switch stands in the way.
+fn refused_namespace(proc: &OwnedFd, errno: Errno) -> Error {
+    let path = "sys/user/max_user_namespaces";
+    let file = openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let value = file
+        .ok()
+        .and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
+    match (errno, value.as_deref().map(str::trim)) {
+        (Errno::ENOSPC, Some("0")) => {
+            Error::NoUserNamespace("user.max_user_namespaces is 0 on this machine: root allows them with sysctl")
+        }
+        (Errno::ENOSPC, _) => Error::NoUserNamespace(
+            "as many namespaces as the machine allows are in use (user.max_*_namespaces): end a session",
+        ),
+        (errno, _) => call("clone3 into new namespaces")(errno),
+    }
+}
+
+/// mount_setattr, openat2 and the rest are older; 5.14 is what is tested.
+fn new_enough_kernel() -> Result<(), Error> {
+    let name = nix::sys::utsname::uname().map_err(call("uname"))?;
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-', '+'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (5, 14) {
+        Ok(())
+    } else {
+        Err(Error::OldKernel(release))
+    }
+}
+
+/// PID 1, from its first breath to the fork of the command; then it only watches.
+fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Error {
+    match enter(plan, status, proc, pty) {
+        Ok(never) => never,
+        Err(error) => error,
+    }
+}
+
+fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Result<Error, Error> {
+    let Plan {
+        target,
+        limits,
+        environment,
+        start,
+        ignored,
+        cwd,
+        home,
+        quiet,
+        isolation,
+        ..
+    } = plan;
+    let Some(Isolation { hostname, nested, .. }) = isolation else {
+        return Err(Error::Said(OURS));
+    };
+    if !nested {
+        no_namespaces_inside(proc)?;
+    }
+    match wire::receive(status) {
+        Ok(Some((Report::Go, _))) => {}
+        _ => return Err(Error::Said(OURS)), // the guard has said why
+    }
+    init::lead_session(pty.as_ref().map(|(slave, _)| slave))?;
+    // From here on every mount is locked.
+    process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS) in the session"))?;
+    if let Some(hostname) = hostname {
+        nix::unistd::sethostname(hostname).map_err(call("sethostname"))?;
+    }
+    process::new_session_keyring().map_err(call("a new session keyring"))?;
+    identity::set_group(target.gid).map_err(call("setresgid in the session"))?;
+    identity::set_user(target.uid).map_err(call("setresuid in the session"))?;
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
+    umask(Mode::from_bits_truncate(plan.umask));
+    let foreground = match &pty {
+        None => Foreground::None,
+        Some((_, true)) => Foreground::Now,
+        Some((_, false)) => Foreground::OnDemand,
+    };
+    match process::fork().map_err(call("fork"))? {
+        Fork::Child => {
+            let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));
+            if let (Foreground::Now, Some((slave, _))) = (foreground, &pty) {
+                nix::unistd::tcsetpgrp(slave, nix::unistd::getpid()).map_err(call("tcsetpgrp"))?;
+            }
+            drop(pty);
+            capset::become_target(&target)?;
+            let folders = [cwd.unwrap_or_else(|| home.clone()), home, PathBuf::from("/")].into();
+            Ok(Start {
+                launch: start,
+                environment,
+                limits,
+                ignored,
+                folders,
+                quiet,
+            }
+            .go())
+        }
+        Fork::Parent(command) => {
+            let child = nix::unistd::Pid::from_raw(command);
+            let _ = nix::unistd::setpgid(child, child);
+            drop((start, environment, limits, target));
+            let null =
+                open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(call("open /dev/null"))?;
+            for number in 0..3 {
+                terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
+            }
+            let slave = pty
+                .map(|(slave, _)| slave)
+                .filter(|_| foreground == Foreground::OnDemand);
+            let mut keep = vec![status.as_raw_fd()];
+            keep.extend(slave.as_ref().map(AsRawFd::as_raw_fd));
+            process::close_all_but(keep).map_err(call("close_range"))?;
+            init::run(command, status, foreground, slave)
+        }
+    }
+}
+
+/// Programs inside make no user namespaces: a full capability set in one would widen what they reach in the kernel.
+/// The sysctl is the session's own (user_namespaces(7), `/proc/sys/user`); CAP_SYS_RESOURCE in it is still held.
+fn no_namespaces_inside(proc: &OwnedFd) -> Result<(), Error> {
+    let path = "sys/user/max_user_namespaces";
+    let file = openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(call(format!("open /proc/{path}")))?;
+    nix::unistd::write(&file, b"0")
+        .map(drop)
+        .map_err(call(format!("write 0 to /proc/{path}")))
+}

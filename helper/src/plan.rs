@@ -1,0 +1,278 @@
+//! What is going to be built, as data made from the grant: every decision of a session stands here, and the
+//! builders only carry it out.
+
+use crate::caller::Person;
+use crate::capset::Target;
+use crate::command::{self, Program};
+use crate::environment::Environment;
+use crate::error::{Error, NOT_FOUND, call};
+use crate::hygiene::{Inherited, Power};
+use crate::idmap::Maps;
+use crate::limits::Limits;
+use crate::rootfs::Tree;
+use caplet_policy::capability::CapSet;
+use caplet_policy::document::{GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Subject, UserMode};
+use caplet_policy::judge::{Caller, Grant};
+use caplet_policy::request::{Request, Start};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A session that has not been built yet.
+#[derive(Debug)]
+pub struct Plan {
+    pub target: Target,
+    pub limits: Limits,
+    pub umask: u32,
+    /// Supplementary groups, narrowed.
+    pub groups: Vec<u32>,
+    pub environment: Environment,
+    pub start: Launch,
+    /// Signals that stay ignored for the command.
+    pub ignored: Vec<i32>,
+    /// Where the command starts, if it is there.
+    pub cwd: Option<PathBuf>,
+    pub home: PathBuf,
+    pub lifetime: Option<Duration>,
+    pub quiet: bool,
+    /// `None`: host scope.
+    pub isolation: Option<Isolation>,
+    pub power: Power,
+}
+
+/// What is executed at the end.
+#[derive(Debug)]
+pub enum Launch {
+    /// Looked up as the user, in the session, along the user's PATH.
+    Search(Vec<CString>),
+    /// The policy's command.
+    Policy { program: Program, argv: Vec<CString> },
+    /// The stage inside, which starts the user's shell; opened before the tree changed.
+    Stage { file: OwnedFd, argv: Vec<CString> },
+}
+
+/// The namespaces of an isolated session and what fills them.
+#[derive(Debug)]
+pub struct Isolation {
+    /// CLONE_NEW* flags, all at once, owned by the new user namespace.
+    pub namespaces: i32,
+    pub maps: Maps,
+    pub tree: Tree,
+    pub hostname: Option<String>,
+    /// Whether programs inside may make user namespaces of their own.
+    pub nested: bool,
+    pub private_network: bool,
+}
+
+/// CLONE_NEWTIME of `linux/sched.h`.
+const CLONE_NEWTIME: i32 = 0x80;
+
+impl Plan {
+    /// Makes the plan of a grant; opens what must be opened before the tree changes.
+    pub fn of(
+        grant: &Grant,
+        person: &Person,
+        caller: &Caller,
+        request: &Request,
+        inherited: Inherited,
+        cwd: Option<PathBuf>,
+        held: CapSet,
+    ) -> Result<Self, Error> {
+        let profile = grant.profile();
+        let groups = kept_groups(&profile.groups_keep, caller);
+        let isolation = match profile.scope {
+            Scope::Isolated => Some(Isolation::of(profile, person, inherited.power, held)?),
+            Scope::Host => None,
+        };
+        Ok(Self {
+            target: target(grant, person, &groups),
+            limits: Limits::of(&inherited.limits, &profile.limits)?,
+            umask: profile.umask.unwrap_or(inherited.umask),
+            groups,
+            environment: Environment::of(grant, person, &inherited.environment),
+            start: launch(grant, person, request, inherited.power)?,
+            ignored: inherited.ignored,
+            cwd,
+            home: person.home.clone(),
+            lifetime: profile
+                .max_lifetime
+                .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+            quiet: request.quiet,
+            isolation,
+            power: inherited.power,
+        })
+    }
+}
+
+/// The sets of each scope and user mode (contract, "Two scopes").
+fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
+    let profile = grant.profile();
+    match (profile.scope, profile.user) {
+        (Scope::Isolated, UserMode::Root) => Target::namespace_root(grant.caps()),
+        (Scope::Isolated, UserMode::Own) => Target::ambient(person.uid, person.gid, grant.caps()),
+        (Scope::Host, _) => {
+            let target = Target {
+                groups: Some(groups.into()),
+                ..Target::ambient(person.uid, person.gid, grant.caps())
+            };
+            match profile.no_new_privs {
+                true => target,
+                // Setuid programs must work whole or not at all: nothing is cut that they would miss.
+                false => Target {
+                    bounding: None,
+                    securebits: 0,
+                    no_new_privs: false,
+                    ..target
+                },
+            }
+        }
+    }
+}
+
+fn kept_groups(keep: &GroupsKeep, caller: &Caller) -> Vec<u32> {
+    let kept = caller.groups.iter().filter(|group| match keep {
+        GroupsKeep::All => true,
+        GroupsKeep::NotRootEquivalent => group.name.as_deref().is_none_or(|name| !ROOT_GROUPS.contains(&name)),
+        GroupsKeep::Listed(subjects) => subjects.iter().any(|subject| match subject {
+            Subject::Everybody => false,
+            Subject::Name(name) => group.name.as_deref() == Some(name),
+            Subject::Id(gid) => group.gid == *gid,
+        }),
+    });
+    kept.map(|group| group.gid).collect()
+}
+
+fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Result<Launch, Error> {
+    match (&request.start, grant.command_path()) {
+        (Start::Command(argv), Some(path)) => Ok(Launch::Policy {
+            program: command::open(path)?,
+            argv: strings(command::argv(path, argv))?,
+        }),
+        (Start::Command(argv), None) => Ok(Launch::Search(strings(argv.iter().cloned())?)),
+        (Start::Shell, _) => {
+            let front = front_end(power);
+            let missing = |e: nix::Error| Error::Command {
+                name: front.to_string_lossy().into_owned(),
+                why: format!("the stage inside the session cannot be opened: {}", e.desc()),
+                code: NOT_FOUND,
+            };
+            let file = open(&front, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(missing)?;
+            let mut argv = vec![
+                OsString::from("caplet-session"),
+                flag("--shell=", shell(grant.profile(), person)),
+            ];
+            if !grant.added().is_empty() {
+                argv.push(flag("--added=", grant.added().to_string()));
+            }
+            if request.quiet {
+                argv.push("--quiet".into());
+            }
+            Ok(Launch::Stage {
+                file,
+                argv: strings(argv)?,
+            })
+        }
+    }
+}
+
+fn flag(name: &str, value: impl Into<OsString>) -> OsString {
+    let mut word = OsString::from(name);
+    word.push(value.into());
+    word
+}
+
+fn strings(words: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, Error> {
+    let word = |word: OsString| CString::new(word.into_vec()).map_err(|_| call("exec")(nix::errno::Errno::EINVAL));
+    words.into_iter().map(word).collect()
+}
+
+/// The policy's shell, else the user's own; never caplet itself, which would ask for a session again.
+fn shell(profile: &Profile, person: &Person) -> PathBuf {
+    let own = match &profile.shell {
+        Some(shell) => PathBuf::from(shell),
+        None => person.shell.clone(),
+    };
+    let is_ours = own
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("caplet"));
+    if is_ours || !own.is_absolute() {
+        PathBuf::from("/bin/bash")
+    } else {
+        own
+    }
+}
+
+/// The front end's file: the installed one, or the neighbour in a build tree.
+fn front_end(power: Power) -> PathBuf {
+    match (power, std::fs::read_link("/proc/self/exe")) {
+        (Power::None, Ok(own)) => own.with_file_name("caplet"),
+        _ => Path::new(crate::BINDIR).join("caplet"),
+    }
+}
+
+impl Isolation {
+    fn of(profile: &Profile, person: &Person, power: Power, held: CapSet) -> Result<Self, Error> {
+        let private_network = profile.network == Network::Private;
+        let mut namespaces =
+            libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+        if private_network {
+            namespaces |= libc::CLONE_NEWNET;
+        }
+        if profile.time_namespace {
+            namespaces |= CLONE_NEWTIME;
+        }
+        // Without installation the build runs in a user namespace of the user's own, as its uid 0.
+        let outside = if power == Power::Setuid {
+            (person.uid, person.gid)
+        } else {
+            (0, 0)
+        };
+        let mknod = held.bits() & (1 << 27) != 0 && power == Power::Setuid;
+        Ok(Self {
+            namespaces,
+            maps: Maps::of(profile, person, outside)?,
+            tree: Tree::of(profile, &person.home, person.uid, outside, mknod),
+            hostname: profile.hostname.clone(),
+            nested: profile.nested_userns,
+            private_network,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caplet_policy::judge::Group;
+
+    fn caller() -> Caller {
+        let group = |gid: u32, name: &str| Group {
+            gid,
+            name: Some(name.into()),
+        };
+        Caller {
+            uid: 1001,
+            name: "alice".into(),
+            groups: vec![group(1001, "alice"), group(27, "sudo"), group(50, "staff")],
+        }
+    }
+
+    #[test]
+    fn groups_as_good_as_root_stay_outside_by_default() {
+        assert_eq!(kept_groups(&GroupsKeep::NotRootEquivalent, &caller()), [1001, 50]);
+        assert_eq!(kept_groups(&GroupsKeep::All, &caller()), [1001, 27, 50]);
+    }
+
+    #[test]
+    fn groups_keep_narrows_and_never_adds() {
+        let keep = GroupsKeep::Listed(vec![
+            Subject::Name("staff".into()),
+            Subject::Id(27),
+            Subject::Name("wheel".into()),
+        ]);
+        assert_eq!(kept_groups(&keep, &caller()), [27, 50]);
+    }
+}

@@ -1,0 +1,114 @@
+//! Opening the policy safely: `/etc/caplet/policy.toml`, then `policy.d/*.toml` in byte order.
+
+use crate::error::Error;
+use crate::hygiene::Power;
+use crate::trusted::{self, Distrust};
+use caplet_policy::document::{Document, Faults, Source};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+const FOLDER: &str = "/etc/caplet";
+/// A policy larger than this is a mistake or an attack, not a policy.
+const LARGEST: u64 = 16 << 20;
+
+/// Reads the policy that holds for this run. One fault anywhere means no grant for anybody.
+pub fn read(power: Power, asked: Option<&OsStr>) -> Result<Document, Error> {
+    let sources = match (power, asked) {
+        (Power::None, None) => return Ok(Document::built_in()),
+        (Power::None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|e| faulty(&path.to_string_lossy(), &e.to_string()))?;
+            vec![Source {
+                path: path.to_string_lossy().into_owned(),
+                text,
+            }]
+        }
+        (Power::Setuid, Some(_)) => {
+            let text = "--policy is only for a helper without the setuid bit: here the administrator's policy holds";
+            return Err(Error::Unsupported(text.into()));
+        }
+        (Power::Setuid, None) => installed()?,
+    };
+    Document::read(&sources).map_err(|Faults { faults, contact }| {
+        let first = faults.first();
+        let detail = first.map(|f| {
+            format!(
+                "{}:{}:{}: {} ({} in all)",
+                f.file,
+                f.line,
+                f.column,
+                f.message,
+                faults.len()
+            )
+        });
+        Error::Policy {
+            detail: detail.unwrap_or_default(),
+            contact,
+        }
+    })
+}
+
+fn installed() -> Result<Vec<Source>, Error> {
+    let folder = trusted::folder(FOLDER).map_err(|why| distrusted(FOLDER, why))?;
+    let mut sources = vec![source(&folder, OsStr::new("policy.toml"), "")?];
+    let dropins = match trusted::subfolder(&folder, "policy.d") {
+        Ok(dropins) => dropins,
+        Err(Distrust::Unopened(crate::sys::Errno::ENOENT)) => return Ok(sources),
+        Err(why) => return Err(distrusted("/etc/caplet/policy.d", why)),
+    };
+    for name in names(&dropins)? {
+        sources.push(source(&dropins, &name, "policy.d/")?);
+    }
+    Ok(sources)
+}
+
+/// The drop-ins' names in byte order; those that start with a dot are editors' and package managers' leftovers.
+fn names(folder: &OwnedFd) -> Result<Vec<OsString>, Error> {
+    let fault = |e: nix::Error| faulty("/etc/caplet/policy.d", e.desc());
+    let copy = folder
+        .try_clone()
+        .map_err(|e| faulty("/etc/caplet/policy.d", &e.to_string()))?;
+    let mut dir = nix::dir::Dir::from_fd(copy).map_err(fault)?;
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry.map_err(fault)?;
+        let name = entry.file_name().to_bytes();
+        if name.ends_with(b".toml") && !name.starts_with(b".") {
+            names.push(OsStr::from_bytes(name).to_os_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn source(folder: &OwnedFd, name: &OsStr, prefix: &str) -> Result<Source, Error> {
+    let path = format!("{FOLDER}/{prefix}{}", name.to_string_lossy());
+    let (file, stat) = trusted::file(folder, name).map_err(|why| distrusted(&path, why))?;
+    if stat.st_size as u64 > LARGEST {
+        return Err(faulty(&path, "larger than 16 MiB"));
+    }
+    let mut bytes = Vec::with_capacity(stat.st_size as usize + 1);
+    File::from(file)
+        .take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(|e| faulty(&path, &e.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| faulty(&path, "not UTF-8"))?;
+    Ok(Source { path, text })
+}
+
+fn distrusted(path: &str, why: Distrust) -> Error {
+    match why {
+        Distrust::Unopened(errno) => faulty(path, errno.desc()),
+        Distrust::Writable => faulty(path, "must belong to root and be writable by nobody else"),
+        Distrust::Kind => faulty(path, "not a regular file"),
+    }
+}
+
+fn faulty(path: &str, why: &str) -> Error {
+    Error::Policy {
+        detail: format!("{path}: {why}"),
+        contact: None,
+    }
+}

@@ -1,0 +1,82 @@
+//! How many sessions a user has: one locked file a session in `/run/caplet`. The kernel takes the lock back when
+//! the guard dies, however it dies, so a count can neither leak nor be forged.
+
+use crate::error::{Error, call};
+use crate::sys::{Errno, process};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::os::fd::OwnedFd;
+
+const FOLDER: &str = "/run/caplet";
+
+/// A session's place, held as long as this value lives.
+#[derive(Debug)]
+pub struct Slot {
+    lock: OwnedFd,
+    folder: OwnedFd,
+    name: String,
+}
+
+impl Slot {
+    /// Takes the user's first free place out of `max`.
+    pub fn take(uid: u32, max: u32) -> Result<Self, Error> {
+        let folder = folder()?;
+        for number in 0..max {
+            let name = format!("{uid}.{number}");
+            if let Some(lock) = lock(&folder, &name)? {
+                return Ok(Self { lock, folder, name });
+            }
+        }
+        Err(Error::TooMany(max))
+    }
+
+    /// Writes what is known of the session, for whoever lists sessions as root.
+    pub fn record(&self, text: &str) {
+        let _ = nix::unistd::write(&self.lock, text.as_bytes());
+    }
+
+    /// Gives the place back and takes the record away.
+    pub fn release(self) {
+        let _ = unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+fn folder() -> Result<OwnedFd, Error> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let named = |what: &str| format!("{what} {FOLDER}");
+    let folder = match open(FOLDER, flags, Mode::empty()) {
+        Err(Errno::ENOENT) => {
+            match nix::unistd::mkdir(FOLDER, Mode::from_bits_truncate(0o700)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(call(named("mkdir"))(errno)),
+            }
+            open(FOLDER, flags, Mode::empty())
+        }
+        opened => opened,
+    }
+    .map_err(call(named("open")))?;
+    let stat = fstat(&folder).map_err(call(named("fstat")))?;
+    if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 {
+        return Err(call(named(
+            "the folder must belong to root and be writable by nobody else:",
+        ))(Errno::EPERM));
+    }
+    Ok(folder)
+}
+
+/// `None`: another session has it. A file that was unlinked while we waited for nobody is tried again.
+fn lock(folder: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Error> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    for _ in 0..64 {
+        let file =
+            openat(folder, name, flags, Mode::from_bits_truncate(0o600)).map_err(call("open a session record"))?;
+        if !process::try_lock(&file).map_err(call("lock a session record"))? {
+            return Ok(None);
+        }
+        if fstat(&file).map_err(call("fstat a session record"))?.st_nlink > 0 {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,61 @@
+//! The filter where the caller's terminal is shared: TIOCSTI and TIOCLINUX must not reach it (CVE-2017-5226; the
+//! kernel looks at the low 32 bits of the request only, CVE-2019-10063).
+
+use crate::error::{Error, call};
+use crate::sys::capability::install_filter;
+use libc::sock_filter;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const NUMBER: u32 = 0; // offsets in struct seccomp_data
+const ARCH: u32 = 4;
+const ARG1_LOW: u32 = 24;
+const ALLOW: u32 = 0x7fff_0000;
+const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
+
+#[cfg(target_arch = "x86_64")]
+mod abi {
+    /// AUDIT_ARCH_X86_64, and ioctl's number in it; x32 has a number of its own under the same arch.
+    pub const NATIVE: u32 = 0xc000_003e;
+    pub const IOCTL: [u32; 2] = [16, 0x4000_0000 + 514];
+    /// AUDIT_ARCH_I386.
+    pub const COMPAT: u32 = 0x4000_0003;
+    pub const COMPAT_IOCTL: u32 = 54;
+}
+#[cfg(target_arch = "aarch64")]
+mod abi {
+    /// AUDIT_ARCH_AARCH64.
+    pub const NATIVE: u32 = 0xc000_00b7;
+    pub const IOCTL: [u32; 2] = [29, 29];
+    /// AUDIT_ARCH_ARM.
+    pub const COMPAT: u32 = 0x4000_0028;
+    pub const COMPAT_IOCTL: u32 = 54;
+}
+
+const fn step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// ioctl(_, TIOCSTI or TIOCLINUX, _) is EPERM, in every system call table of the machine.
+const NO_TERMINAL_INPUT: [sock_filter; 14] = [
+    step(LOAD, ARCH, 0, 0),
+    step(EQUAL, abi::NATIVE, 2, 0),
+    step(EQUAL, abi::COMPAT, 4, 0),
+    step(RETURN, REFUSE, 0, 0), // no third system call table is known: nothing may use one
+    step(LOAD, NUMBER, 0, 0),
+    step(EQUAL, abi::IOCTL[0], 3, 0),
+    step(EQUAL, abi::IOCTL[1], 2, 5),
+    step(LOAD, NUMBER, 0, 0),
+    step(EQUAL, abi::COMPAT_IOCTL, 0, 3),
+    step(LOAD, ARG1_LOW, 0, 0),
+    step(EQUAL, libc::TIOCSTI as u32, 2, 0),
+    step(EQUAL, libc::TIOCLINUX as u32, 1, 0),
+    step(RETURN, ALLOW, 0, 0),
+    step(RETURN, REFUSE, 0, 0),
+];
+
+/// Installs the filter. Needs no_new_privs or CAP_SYS_ADMIN.
+pub fn refuse_terminal_input() -> Result<(), Error> {
+    install_filter(&NO_TERMINAL_INPUT).map_err(call("install the terminal filter"))
+}

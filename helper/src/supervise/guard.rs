@@ -1,0 +1,237 @@
+//! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone, in an empty root. It
+//! ends the session when the relay dies or the time is up, and sees to it that every `grant` gets its `end`.
+
+use super::terminal::Outer;
+use super::wire::{self, Report};
+use crate::capset;
+use crate::error::{Error, OURS, call};
+use crate::plan::Plan;
+use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::sys::process::{self, Change};
+use crate::sys::{capability, terminal};
+use crate::trail::{Ending, Recorded};
+use crate::{host, isolated};
+use caplet_policy::capability::CapSet;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How long a command has after it was asked to end.
+const GRACE: Duration = Duration::from_secs(2);
+/// CAP_KILL.
+const KILL: CapSet = CapSet::from_bits(1 << 5);
+
+/// A running command, as its starter hands it to the guard.
+#[derive(Debug)]
+pub struct Started {
+    /// The guard's child: the command, or PID 1 of its session.
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// PID 1's end of the line; none in host scope.
+    pub status: Option<OwnedFd>,
+}
+
+/// Builds the session and stays until it is over.
+pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>) -> ! {
+    let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
+    let person = recorded.person().clone();
+    let ending = recorded.into_ending();
+    let started = null()
+        .and_then(|null| {
+            let started = match isolated {
+                true => isolated::start(plan, &person, relay, outer.as_ref())?,
+                false => host::start(plan)?,
+            };
+            wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"))?;
+            Ok((started, null))
+        })
+        .and_then(|(started, null)| match retire(&null) {
+            Ok(()) => Ok(started),
+            Err(error) => {
+                let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
+                Err(error)
+            }
+        });
+    drop(outer);
+    let (report, status) = match started {
+        Ok(started) => {
+            let report = watch(&started, relay, lifetime);
+            let status = match report {
+                Report::Signaled(signal) => format!("signal:{signal}"),
+                other => format!("exit:{}", other.code().unwrap_or(OURS)),
+            };
+            (report, status)
+        }
+        Err(error) => {
+            error.say();
+            (Report::Exited(error.code()), format!("failed:{}", error.code()))
+        }
+    };
+    finish(ending, relay, report, &status)
+}
+
+fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str) -> ! {
+    ending.end(status);
+    let _ = wire::send(relay, report, None);
+    process::exit_now(0)
+}
+
+fn null() -> Result<OwnedFd, Error> {
+    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(call("open /dev/null"))
+}
+
+/// Gives up the caller's descriptors, the tree, and every capability but CAP_KILL.
+fn retire(null: &OwnedFd) -> Result<(), Error> {
+    for number in 0..3 {
+        terminal::replace_standard(null, number).map_err(call("dup2 /dev/null"))?;
+    }
+    let empty = mount::new_filesystem("tmpfs", &[("mode", "555")], RDONLY | NOSUID | NODEV | NOEXEC)
+        .map_err(call("new tmpfs for the guard"))?;
+    nix::unistd::fchdir(&empty).map_err(call("fchdir"))?;
+    nix::unistd::chroot(".").map_err(call("chroot"))?;
+    capset::reduce_to(KILL)?;
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
+}
+
+struct Watch<'a> {
+    started: &'a Started,
+    relay: &'a OwnedFd,
+    relay_gone: bool,
+    /// What PID 1 said of the command.
+    told: Option<Report>,
+    deadline: Option<Duration>,
+    asked_to_end: bool,
+}
+
+fn watch(started: &Started, relay: &OwnedFd, lifetime: Option<Duration>) -> Report {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok();
+    let deadline = lifetime.map(|lifetime| process::boot_time() + lifetime);
+    let mut watch = Watch {
+        started,
+        relay,
+        relay_gone: false,
+        told: None,
+        deadline,
+        asked_to_end: false,
+    };
+    loop {
+        if let Some(report) = watch.reap() {
+            return report;
+        }
+        watch.wait(signals.as_ref());
+    }
+}
+
+impl Watch<'_> {
+    /// The child's changes; a report once it is over.
+    fn reap(&mut self) -> Option<Report> {
+        loop {
+            let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
+            match process::wait(Some(self.started.pid), options) {
+                Ok(None) => return None,
+                Err(_) => return Some(self.told.unwrap_or(Report::Signaled(libc::SIGKILL))),
+                Ok(Some((_, Change::Stopped(signal)))) if self.started.status.is_none() => {
+                    self.tell(Report::Stopped(signal));
+                }
+                Ok(Some((_, Change::Stopped(_) | Change::Continued))) => {}
+                Ok(Some((_, change))) => {
+                    self.hear(); // what PID 1 said last is still in the socket
+                    let own = match change {
+                        Change::Exited(code) => Report::Exited(code),
+                        Change::Signaled(signal) => Report::Signaled(signal),
+                        _ => Report::Exited(OURS),
+                    };
+                    return Some(self.told.unwrap_or(own));
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, signals: Option<&SignalFd>) {
+        let mut waits = vec![PollFd::new(self.started.pidfd.as_fd(), PollFlags::POLLIN)];
+        if let Some(signals) = signals {
+            waits.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        }
+        let relay_at = (!self.relay_gone).then(|| {
+            waits.push(PollFd::new(self.relay.as_fd(), PollFlags::POLLHUP));
+            waits.len() - 1
+        });
+        let status_at = self
+            .started
+            .status
+            .as_ref()
+            .filter(|_| self.told.is_none())
+            .map(|status| {
+                waits.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
+                waits.len() - 1
+            });
+        let left = self.deadline.map(|end| end.saturating_sub(process::boot_time()));
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left.as_millis().min(60_000) as i32 + 1).unwrap_or(PollTimeout::MAX)
+        });
+        let _ = poll(&mut waits, timeout);
+        let is = |at: Option<usize>| {
+            at.and_then(|i| waits.get(i))
+                .and_then(PollFd::revents)
+                .is_some_and(|events| !events.is_empty())
+        };
+        let (relay, status) = (is(relay_at), is(status_at));
+        if let Some(signals) = signals {
+            while let Ok(Some(_)) = signals.read_signal() {}
+        }
+        if status {
+            self.hear();
+        }
+        if relay {
+            self.relay_gone = true;
+            self.end_it();
+        }
+        if self.deadline.is_some_and(|end| process::boot_time() >= end) {
+            self.end_it();
+        }
+    }
+
+    /// PID 1's reports.
+    fn hear(&mut self) {
+        let Some(status) = &self.started.status else { return };
+        while self.told.is_none() {
+            let mut ready = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut ready, PollTimeout::ZERO), Ok(1)) {
+                return;
+            }
+            match wire::receive(status) {
+                Ok(Some((report @ (Report::Stopped(_) | Report::WantsTerminal), _))) => self.tell(report),
+                Ok(Some((report, _))) if report.code().is_some() => self.told = Some(report),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn tell(&self, report: Report) {
+        if !self.relay_gone {
+            let _ = wire::send(self.relay, report, None);
+        }
+    }
+
+    /// An isolated session without its relay is killed at once; a host command, and a session whose time is up, is
+    /// asked first.
+    fn end_it(&mut self) {
+        let at_once = self.relay_gone && self.started.status.is_some();
+        let signals: &[i32] = match at_once || self.asked_to_end {
+            true => &[libc::SIGKILL],
+            false => &[libc::SIGHUP, libc::SIGTERM, libc::SIGCONT],
+        };
+        for signal in signals {
+            let _ = process::pidfd_signal(&self.started.pidfd, *signal);
+        }
+        self.asked_to_end = true;
+        self.deadline = Some(process::boot_time() + GRACE);
+    }
+}

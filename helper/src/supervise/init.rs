@@ -1,0 +1,149 @@
+//! PID 1 of an isolated session: forked, never exec'd, so that `/proc/1/mem` and `/proc/1/exe` are nobody's. It
+//! reaps, passes signals on to the command, and reports. Its end is the session's end.
+
+use super::wire::{self, Report};
+use crate::capset;
+use crate::error::{Error, OURS, call};
+use crate::sys::{capability, process, standard, terminal};
+use caplet_policy::capability::CapSet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Signals that PID 1 hands to the command's process group.
+const PASSED_ON: [i32; 8] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+];
+
+/// How the command stands to the session's terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreground {
+    /// No terminal.
+    None,
+    /// At once.
+    Now,
+    /// When it first asks: it is part of a pipeline whose other members may be reading the real terminal.
+    OnDemand,
+}
+
+/// Takes the place of a session leader, with the session's own pty as its controlling terminal.
+pub fn lead_session(slave: Option<&OwnedFd>) -> Result<(), Error> {
+    nix::unistd::setsid().map_err(call("setsid"))?;
+    if let Some(slave) = slave {
+        terminal::make_controlling(slave).map_err(call("ioctl(TIOCSCTTY)"))?;
+        for number in 0..3 {
+            if nix::unistd::isatty(standard(number)).unwrap_or(false) {
+                terminal::replace_standard(slave, number).map_err(call("dup2 the session's terminal"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs as PID 1 from here on. `command` is the child just forked, in a process group of its own.
+pub fn run(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Option<OwnedFd>) -> ! {
+    let code = match watch(command, status, foreground, terminal) {
+        Ok(()) => 0,
+        Err(_) => OURS,
+    };
+    process::exit_now(code)
+}
+
+fn watch(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Option<OwnedFd>) -> Result<(), Error> {
+    capset::reduce_to(CapSet::EMPTY)?;
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
+    // After the last change of credentials, which clears it; then whether the guard is still there.
+    capability::set_parent_death_signal(libc::SIGKILL).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
+    if is_gone(status.as_fd()) {
+        return Err(Error::Said(OURS));
+    }
+    for signal in PASSED_ON {
+        process::handle(signal); // without a handler PID 1 never sees them
+    }
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(call("signalfd"))?;
+    let mut state = Watch {
+        command,
+        status,
+        foreground,
+        terminal,
+    };
+    loop {
+        let mut waits = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(status.as_fd(), PollFlags::POLLHUP),
+        ];
+        let _ = poll(&mut waits, PollTimeout::NONE);
+        if waits[1]
+            .revents()
+            .is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+        {
+            return Ok(()); // the guard is gone, and with it the session
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            let number = signal.ssi_signo as i32;
+            if number == libc::SIGCHLD {
+                continue;
+            }
+            if PASSED_ON.contains(&number) {
+                let _ = process::kill(-command, number);
+            }
+        }
+        while let Some((pid, change)) = state.next_change() {
+            if pid == command && state.report(change) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn is_gone(status: BorrowedFd<'_>) -> bool {
+    let mut waits = [PollFd::new(status, PollFlags::POLLHUP)];
+    let _ = poll(&mut waits, PollTimeout::ZERO);
+    waits[0].revents().is_some_and(|e| e.contains(PollFlags::POLLHUP))
+}
+
+struct Watch<'a> {
+    command: i32,
+    status: &'a OwnedFd,
+    foreground: Foreground,
+    terminal: Option<OwnedFd>,
+}
+
+impl Watch<'_> {
+    fn next_change(&self) -> Option<(i32, process::Change)> {
+        process::wait(None, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG)
+            .ok()
+            .flatten()
+    }
+
+    /// Says what became of the command; true when it is over.
+    fn report(&mut self, change: process::Change) -> bool {
+        let report = match change {
+            process::Change::Exited(code) => Report::Exited(code),
+            process::Change::Signaled(signal) => Report::Signaled(signal),
+            process::Change::Continued => return false,
+            process::Change::Stopped(libc::SIGTTIN | libc::SIGTTOU) if self.foreground == Foreground::OnDemand => {
+                self.foreground = Foreground::Now;
+                if let Some(terminal) = &self.terminal {
+                    let _ = nix::unistd::tcsetpgrp(terminal, Pid::from_raw(self.command));
+                }
+                let _ = wire::send(self.status, Report::WantsTerminal, None);
+                let _ = process::kill(-self.command, libc::SIGCONT);
+                return false;
+            }
+            process::Change::Stopped(signal) => Report::Stopped(signal),
+        };
+        let _ = wire::send(self.status, report, None);
+        report.code().is_some()
+    }
+}

@@ -1,0 +1,122 @@
+//! The caller's terminal outside and the session's own pty inside. What is shared is bytes, never a descriptor.
+
+use crate::error::{Error, call};
+use crate::sys::mount::{self, NOEXEC, NOSUID};
+use crate::sys::{standard, terminal};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The terminal that the caller has on one of descriptors 0 to 2.
+#[derive(Debug)]
+pub struct Outer {
+    pub input: OwnedFd,
+    pub output: OwnedFd,
+    /// Standard input and output both are it: a person sits there. Else the command is part of a pipeline.
+    pub interactive: bool,
+    original: Termios,
+    raw: bool,
+}
+
+impl Outer {
+    /// Finds it, and opens it anew, so that non-blocking mode is ours alone.
+    pub fn find() -> Result<Option<Self>, Error> {
+        let is_tty = |n: i32| nix::unistd::isatty(standard(n)).unwrap_or(false);
+        let Some(first) = (0..3).find(|n| is_tty(*n)) else {
+            return Ok(None);
+        };
+        let last = (1..3).find(|n| is_tty(*n)).unwrap_or(first);
+        let original = tcgetattr(standard(first)).map_err(call("tcgetattr"))?;
+        let (input, output) = (reopen(first)?, reopen(last)?);
+        Ok(Some(Self {
+            input,
+            output,
+            interactive: is_tty(0) && is_tty(1),
+            original,
+            raw: false,
+        }))
+    }
+
+    /// Whether this process may touch the terminal now: it is in the foreground.
+    pub fn is_ours(&self) -> bool {
+        nix::unistd::tcgetpgrp(&self.input).is_ok_and(|group| group == nix::unistd::getpgrp())
+    }
+
+    /// Passes every key through.
+    pub fn make_raw(&mut self) {
+        let mut raw = self.original.clone();
+        cfmakeraw(&mut raw);
+        self.raw = tcsetattr(&self.input, SetArg::TCSADRAIN, &raw).is_ok();
+    }
+
+    /// Gives the terminal back as it was found.
+    pub fn restore(&mut self) {
+        if self.raw && self.is_ours() {
+            let _ = tcsetattr(&self.input, SetArg::TCSADRAIN, &self.original);
+        }
+        self.raw = false;
+    }
+
+    pub fn is_raw(&self) -> bool {
+        self.raw
+    }
+}
+
+/// The same terminal under a description of our own, with the rights that the caller's descriptor has.
+fn reopen(number: i32) -> Result<OwnedFd, Error> {
+    let flags = fcntl(standard(number), FcntlArg::F_GETFL).map_err(call("fcntl(F_GETFL)"))?;
+    let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
+    let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    match open(format!("/proc/self/fd/{number}").as_str(), flags, Mode::empty()) {
+        Ok(fd) => Ok(fd),
+        // The device is not to be opened (another user's after su, or gone): the caller's own description must do.
+        Err(_) => standard(number)
+            .try_clone_to_owned()
+            .map_err(|e| crate::hygiene::io("dup", &e)),
+    }
+}
+
+/// A devpts instance of the session's own, detached.
+pub fn new_devpts(power_is_real: bool) -> Result<OwnedFd, Error> {
+    let with_group = [
+        ("newinstance", ""),
+        ("ptmxmode", "0666"),
+        ("mode", "0620"),
+        ("gid", "5"),
+    ];
+    let options = if power_is_real {
+        &with_group[..]
+    } else {
+        &with_group[..2]
+    };
+    mount::new_filesystem("devpts", options, NOSUID | NOEXEC).map_err(call("new devpts"))
+}
+
+/// The session's pty.
+#[derive(Debug)]
+pub struct Pty {
+    pub master: OwnedFd,
+    pub slave: OwnedFd,
+}
+
+impl Pty {
+    /// Made in the session's devpts for its user, with the size and the modes of the caller's terminal.
+    pub fn new(devpts: &OwnedFd, outer: &Outer, owner: (u32, u32)) -> Result<Self, Error> {
+        let flags = libc::O_RDWR | libc::O_NOCTTY;
+        let master = mount::openat2(devpts, "ptmx", flags, mount::RESOLVE_NO_SYMLINKS).map_err(call("open ptmx"))?;
+        terminal::unlock_slave(&master).map_err(call("unlock the session's terminal"))?;
+        let slave = terminal::open_slave(&master).map_err(call("open the session's terminal"))?;
+        let uid = nix::unistd::Uid::from_raw(owner.0);
+        nix::unistd::fchown(&slave, Some(uid), None).map_err(call("chown the session's terminal"))?;
+        let mut modes = outer.original.clone();
+        if !outer.interactive {
+            // The caller's terminal keeps cooking: nothing is echoed or translated twice.
+            modes.local_flags.remove(LocalFlags::ECHO);
+            modes.output_flags.remove(OutputFlags::OPOST);
+        }
+        tcsetattr(&slave, SetArg::TCSANOW, &modes).map_err(call("tcsetattr"))?;
+        let _ = terminal::copy_window_size(outer.input.as_fd(), slave.as_fd());
+        Ok(Self { master, slave })
+    }
+}

@@ -1,0 +1,141 @@
+//! What PID 1 tells the guard, and the guard the relay: one small packet each. What PID 1 says is not trusted
+//! further than to end its own session.
+
+use crate::error::{Error, call};
+use crate::sys::Errno;
+use nix::cmsg_space;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// One packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The command's process stands; a pidfd to signal comes with it.
+    Started,
+    /// The command stopped, by this signal.
+    Stopped(i32),
+    /// It wants to read the terminal, being in a pipeline.
+    WantsTerminal,
+    /// It ended with this status.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+    /// The guard to PID 1: the tree stands.
+    Go,
+    /// The master of the session's pty comes with it.
+    Terminal,
+}
+
+impl Report {
+    fn encode(self) -> [u8; 5] {
+        let (tag, value) = match self {
+            Report::Started => (1u8, 0),
+            Report::Stopped(signal) => (2, signal),
+            Report::WantsTerminal => (3, 0),
+            Report::Exited(code) => (4, code),
+            Report::Signaled(signal) => (5, signal),
+            Report::Go => (6, 0),
+            Report::Terminal => (7, 0),
+        };
+        let [a, b, c, d] = value.to_ne_bytes();
+        [tag, a, b, c, d]
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let [tag, a, b, c, d] = *bytes else { return None };
+        let value = i32::from_ne_bytes([a, b, c, d]);
+        Some(match tag {
+            1 => Report::Started,
+            2 => Report::Stopped(value),
+            3 => Report::WantsTerminal,
+            4 => Report::Exited(value & 0xff),
+            5 => Report::Signaled(value.clamp(1, 64)),
+            6 => Report::Go,
+            7 => Report::Terminal,
+            _ => return None,
+        })
+    }
+
+    /// The exit code that the relay ends with.
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Report::Exited(code) => Some(code),
+            Report::Signaled(signal) => Some(128 + signal),
+            _ => None,
+        }
+    }
+}
+
+/// Two connected ends for packets.
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(call("socketpair"))
+}
+
+/// Sends one, perhaps with a descriptor. Never waits: the other side has little to read.
+pub fn send(socket: impl AsFd, report: Report, with: Option<&OwnedFd>) -> Result<(), Errno> {
+    let bytes = report.encode();
+    let numbers: Vec<i32> = with.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control: &[ControlMessage<'_>] = if with.is_some() { &rights } else { &[] };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg::<()>(
+        socket.as_fd().as_raw_fd(),
+        &[IoSlice::new(&bytes)],
+        control,
+        flags,
+        None,
+    )
+    .map(drop)
+}
+
+/// Receives one. `Ok(None)`: the other side is gone.
+pub fn receive(socket: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, Errno> {
+    let mut bytes = [0u8; 5];
+    let mut space = cmsg_space!([i32; 1]);
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let number = socket.as_fd().as_raw_fd();
+    let (length, descriptor) = loop {
+        match recvmsg::<()>(number, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(message) => {
+                let mut descriptor = None;
+                for part in message.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(numbers) = part {
+                        descriptor = numbers.into_iter().find_map(crate::sys::process::adopt);
+                    }
+                }
+                break (message.bytes, descriptor);
+            }
+        }
+    };
+    match bytes.get(..length).and_then(Report::decode) {
+        Some(report) => Ok(Some((report, descriptor))),
+        None if length == 0 => Ok(None),
+        None => Err(Errno::EBADMSG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_report_comes_back() {
+        let all = [
+            Report::Started,
+            Report::Stopped(20),
+            Report::WantsTerminal,
+            Report::Exited(42),
+            Report::Signaled(9),
+        ];
+        for report in all.into_iter().chain([Report::Go, Report::Terminal]) {
+            assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+        assert_eq!(Report::decode(&[9, 0, 0, 0, 0]), None);
+        assert_eq!(Report::decode(&[1, 0]), None);
+    }
+}

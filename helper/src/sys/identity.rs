@@ -1,0 +1,69 @@
+//! Ids, groups and the local time: what NSS and the C library know.
+
+use super::Errno;
+use caplet_policy::document::Civil;
+
+/// Real, effective and saved user id at once, `uid` checked not to be the "leave it" value -1.
+pub fn set_user(uid: u32) -> Result<(), Errno> {
+    if uid == u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: plain numbers; one thread, so the raw call changes the whole process.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) as i32 }).map(drop)
+}
+
+/// Real, effective and saved group id at once, `gid` checked not to be the "leave it" value -1.
+pub fn set_group(gid: u32) -> Result<(), Errno> {
+    if gid == u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) as i32 }).map(drop)
+}
+
+/// The supplementary groups.
+pub fn set_supplementary_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads `groups.len()` ids from a slice that lives through the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) as i32 }).map(drop)
+}
+
+/// A moment in the machine's time zone (localtime_r(3)); the environment's TZ has been emptied before.
+pub fn local_time(unix: i64) -> Civil {
+    // SAFETY: tm is plain data; both pointers are to this stack.
+    let time = unsafe {
+        let mut time: libc::tm = std::mem::zeroed();
+        libc::localtime_r(&raw const unix, &raw mut time);
+        time
+    };
+    Civil {
+        year: time.tm_year + 1900,
+        month: (time.tm_mon + 1) as u8,
+        day: time.tm_mday as u8,
+        hour: time.tm_hour as u8,
+        minute: time.tm_min as u8,
+        second: time.tm_sec as u8,
+    }
+}
+
+/// The first user or group id that NSS enumerates inside `[first, last]`: getpwent(3), getgrent(3).
+pub fn enumerated_id_within(first: u32, last: u32, groups: bool) -> Option<u32> {
+    let inside = |id: u32| (first..=last).contains(&id);
+    let mut found = None;
+    // SAFETY: one thread; the entries are read before the next call overwrites them.
+    unsafe {
+        if groups {
+            libc::setgrent();
+            while let Some(entry) = libc::getgrent().as_ref() {
+                found = found.or(Some(entry.gr_gid).filter(|id| inside(*id)));
+            }
+            libc::endgrent();
+        } else {
+            libc::setpwent();
+            while let Some(entry) = libc::getpwent().as_ref() {
+                found = found.or(Some(entry.pw_uid).filter(|id| inside(*id)));
+            }
+            libc::endpwent();
+        }
+    }
+    found
+}

@@ -1,0 +1,336 @@
+//! Processes: fork, clone3, exec, namespaces, pidfds, limits, signals, keyrings.
+
+use super::{Errno, checked};
+use std::ffi::CString;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Fork {
+    Parent(i32),
+    Child,
+}
+
+/// fork(2). The helper has one thread, so the child may go on as the parent did.
+pub fn fork() -> Result<Fork, Errno> {
+    // SAFETY: single-threaded; no lock of another thread can be left held in the child.
+    match Errno::result(unsafe { libc::fork() })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// clone3(2) like fork, into new namespaces. The parent gets the child's pid and a pidfd.
+pub fn clone_into(namespaces: i32) -> Result<Option<(i32, OwnedFd)>, Errno> {
+    let mut pidfd: i32 = -1;
+    let mut arguments = CloneArgs {
+        flags: namespaces as u32 as u64 | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: no CLONE_VM and no stack: the child is a copy, as after fork(2); one thread, as above. glibc's
+    // cached thread id is not used by anything here. `pidfd` lives on this stack.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: CLONE_PIDFD has just put a descriptor there that nobody else knows.
+    Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+/// A pidfd for a child of ours that has not been waited for.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: plain numbers; the result is a descriptor that nobody else knows.
+    unsafe {
+        let number = checked(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        Ok(OwnedFd::from_raw_fd(number as i32))
+    }
+}
+
+/// Sends a signal by pidfd.
+pub fn pidfd_signal(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no siginfo is given.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            nothing,
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Leaves at once, without running anything of ours or of the C library.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) does not return and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Takes over a descriptor that a child with the same table has opened for us and left; negative: none.
+pub fn adopt(number: i32) -> Option<OwnedFd> {
+    // SAFETY: the child that opened it is gone without closing it, and told its number to nobody else.
+    (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// unshare(2).
+pub fn unshare(flags: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// setns(2) with a pidfd and namespace flags.
+pub fn setns(pidfd: impl AsFd, flags: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::setns(pidfd.as_fd().as_raw_fd(), flags) }).map(drop)
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: called before any descriptor above `first` is owned by a value of ours.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// A NULL-terminated array of pointers into `strings`, for exec.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// execve(2): only an error comes back.
+pub fn execve(path: &CString, argv: &[CString], envp: &[CString]) -> Errno {
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: NULL-terminated arrays of strings that live through the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Errno::last()
+}
+
+/// execveat(2) of an open file: only an error comes back.
+pub fn fexecve(file: impl AsFd, argv: &[CString], envp: &[CString]) -> Errno {
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: NULL-terminated arrays of strings that live through the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    Errno::last()
+}
+
+/// How a child ended or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Exited(i32),
+    Signaled(i32),
+    Stopped(i32),
+    Continued,
+}
+
+/// waitid(2): a change of the child `pid`, or of any child. `None`: nothing yet (with `WNOHANG`).
+pub fn wait(child: Option<i32>, options: i32) -> Result<Option<(i32, Change)>, Errno> {
+    let (kind, id) = match child {
+        Some(pid) => (libc::P_PID, pid as libc::id_t),
+        None => (libc::P_ALL, 0),
+    };
+    loop {
+        // SAFETY: siginfo_t is plain data for which all zeroes is a value; it lives on this stack.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        match Errno::result(unsafe { libc::waitid(kind, id, &raw mut info, options) }) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(_) => {}
+        }
+        // SAFETY: waitid filled in the SIGCHLD fields, or left pid 0 where nothing changed.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        let change = match info.si_code {
+            libc::CLD_EXITED => Change::Exited(status),
+            libc::CLD_STOPPED | libc::CLD_TRAPPED => Change::Stopped(status),
+            libc::CLD_CONTINUED => Change::Continued,
+            _ => Change::Signaled(status),
+        };
+        return Ok(Some((pid, change)));
+    }
+}
+
+/// Whether a signal is ignored at the moment.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a null new action only reads; sigaction is plain data.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Sets a signal to its default action, or to be ignored. Signals that take neither are left alone.
+pub fn set_ignored(signal: i32, ignored: bool) {
+    // SAFETY: no handler function is installed.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Installs a handler that does nothing: PID 1 of a namespace ignores signals that have none.
+pub fn handle(signal: i32) {
+    // SAFETY: the handler touches nothing at all, so it is safe at any moment.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// kill(2).
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Disarms the three interval timers that survive exec.
+pub fn disarm_timers() {
+    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        // SAFETY: all zeroes disarms; the value lives through the call.
+        unsafe {
+            let off: libc::itimerval = std::mem::zeroed();
+            libc::setitimer(timer, &raw const off, std::ptr::null_mut());
+        }
+    }
+}
+
+/// The soft and hard value of a resource limit.
+pub fn limit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut old = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: reads no new limit, writes the old one to this stack.
+    Errno::result(unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut old) })?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// Sets a resource limit of this process.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let new = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: reads the new limit from this stack.
+    Errno::result(unsafe { libc::prlimit64(0, resource, &raw const new, std::ptr::null_mut()) }).map(drop)
+}
+
+/// A new, anonymous session keyring, so that the caller's cannot be read (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
+pub fn new_session_keyring() -> Result<(), Errno> {
+    // SAFETY: a null name asks for an anonymous keyring.
+    match checked(unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<libc::c_char>()) }) {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()), // a kernel without keyrings has none to read
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Empties the process's environment, for the C library's sake (NSS, time zone, locale).
+pub fn clear_environment() {
+    // SAFETY: one thread; nothing holds a pointer into the environment.
+    unsafe { libc::clearenv() };
+}
+
+/// AT_SECURE: whether the kernel lent this process a privilege that its caller lacks (getauxval(3)).
+pub fn is_secure_exec() -> bool {
+    // SAFETY: plain numbers.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The file system user id of this process, set to `uid`: path look-ups then use that user's rights (setfsuid(2)).
+pub fn set_fs_ids(uid: u32, gid: u32) {
+    // SAFETY: plain numbers; the calls cannot fail visibly, and only narrow what a look-up may see.
+    unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+    }
+}
+
+/// Time since boot, sleep included; no user can set it (clock_gettime(2), CLOCK_BOOTTIME).
+pub fn boot_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec on this stack; the clock exists on every kernel that we run on.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// Random bytes for a session's id.
+pub fn random() -> Result<[u8; 4], Errno> {
+    let mut bytes = [0u8; 4];
+    // SAFETY: writes at most the four bytes of this stack.
+    let got = checked(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) as libc::c_long })?;
+    if got == 4 { Ok(bytes) } else { Err(Errno::EIO) }
+}
+
+/// Brings the loopback link of the current network namespace up (netdevice(7)).
+pub fn loopback_up() -> Result<(), Errno> {
+    // SAFETY: a socket that only we know; ifreq is plain data and lives through both calls.
+    unsafe {
+        let socket = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        let socket = OwnedFd::from_raw_fd(socket);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)).map(drop)
+    }
+}
+
+/// Closes every descriptor from 3 on but these; the values that own the others must never be dropped.
+pub fn close_all_but(mut keep: Vec<i32>) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut from = 3u32;
+    for number in keep.into_iter().filter(|n| *n >= 3).map(|n| n as u32) {
+        if number > from {
+            // SAFETY: the caller, PID 1, never drops a value again: it ends by _exit.
+            checked(unsafe { libc::syscall(libc::SYS_close_range, from, number - 1, 0) })?;
+        }
+        from = number + 1;
+    }
+    close_from(from)
+}
+
+/// An exclusive lock on an open file, if it is free (flock(2)). It goes when the last copy of the descriptor does.
+pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
+    // SAFETY: plain numbers.
+    match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(Errno::EWOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,122 @@
+//! Files and folders that root alone can write: opened component by component, each judged on its descriptor, so
+//! that what was checked is what is used.
+
+use crate::sys::{Errno, mount};
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::{FileStat, fstat};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+/// Why a path is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// It is not there, or cannot be opened.
+    Unopened(Errno),
+    /// Somebody other than root owns it or may write it.
+    Writable,
+    /// It is not of the kind it should be.
+    Kind,
+}
+
+fn sound(stat: &FileStat) -> Result<(), Distrust> {
+    if stat.st_uid == 0 && stat.st_mode & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err(Distrust::Writable)
+    }
+}
+
+fn is(stat: &FileStat, kind: u32) -> bool {
+    stat.st_mode & libc::S_IFMT == kind
+}
+
+fn open(dir: &OwnedFd, name: &OsStr, flags: OFlag) -> Result<(OwnedFd, FileStat), Distrust> {
+    let flags = (flags | OFlag::O_NOFOLLOW).bits();
+    let file = mount::openat2(dir, name, flags, mount::RESOLVE_NO_MAGICLINKS).map_err(Distrust::Unopened)?;
+    let stat = fstat(&file).map_err(Distrust::Unopened)?;
+    Ok((file, stat))
+}
+
+/// The folder at an absolute path without symbolic links, readable, every folder on the way checked.
+pub fn folder(path: &str) -> Result<OwnedFd, Distrust> {
+    let mut here = root()?;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        here = subfolder(&here, name)?;
+    }
+    Ok(here)
+}
+
+fn root() -> Result<OwnedFd, Distrust> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty()).map_err(Distrust::Unopened)?;
+    sound(&fstat(&root).map_err(Distrust::Unopened)?)?;
+    Ok(root)
+}
+
+/// A folder inside a trusted one.
+pub fn subfolder(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Distrust> {
+    let (next, stat) = open(dir, name.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    sound(&stat)?;
+    Ok(next)
+}
+
+/// A regular file inside a trusted folder. A FIFO or device is not waited for.
+pub fn file(dir: &OwnedFd, name: &OsStr) -> Result<(OwnedFd, FileStat), Distrust> {
+    let (file, stat) = open(dir, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    if !is(&stat, libc::S_IFREG) {
+        return Err(Distrust::Kind);
+    }
+    sound(&stat)?;
+    Ok((file, stat))
+}
+
+/// Follows an absolute path, symbolic links included, as long as root alone could have made each step of it.
+pub fn resolve(path: &Path) -> Result<OwnedFd, Distrust> {
+    let too_many_links = 40; // path_resolution(7)
+    let mut rest: VecDeque<OsString> = words(path)?;
+    let mut folders = vec![root()?];
+    for _ in 0..too_many_links + 256 {
+        let Some(name) = rest.pop_front() else {
+            return Err(Distrust::Kind);
+        };
+        if name == ".." {
+            folders.truncate(folders.len().saturating_sub(1).max(1));
+            continue;
+        }
+        let here = folders.last().ok_or(Distrust::Kind)?;
+        let (next, stat) = open(here, &name, OFlag::O_PATH)?;
+        if is(&stat, libc::S_IFLNK) {
+            if stat.st_uid != 0 {
+                return Err(Distrust::Writable);
+            }
+            let target = readlinkat(&next, "").map_err(Distrust::Unopened)?;
+            let target = Path::new(&target);
+            if target.is_absolute() {
+                folders.truncate(1);
+            }
+            for word in words(target)?.into_iter().rev() {
+                rest.push_front(word);
+            }
+        } else if is(&stat, libc::S_IFDIR) {
+            sound(&stat)?;
+            folders.push(next);
+        } else if rest.is_empty() {
+            return file(here, &name).map(|(file, _)| file);
+        } else {
+            return Err(Distrust::Kind);
+        }
+    }
+    Err(Distrust::Unopened(Errno::ELOOP))
+}
+
+fn words(path: &Path) -> Result<VecDeque<OsString>, Distrust> {
+    let word = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(Ok(name.to_os_string())),
+        Component::ParentDir => Some(Ok("..".into())),
+        Component::RootDir | Component::CurDir => None,
+        Component::Prefix(_) => Some(Err(Distrust::Kind)),
+    };
+    path.components().filter_map(word).collect()
+}

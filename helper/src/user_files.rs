@@ -1,0 +1,166 @@
+//! A short-lived child, twice useful: as root in the session's network, ipc and pid namespaces it makes the kernel's
+//! own file systems; then, with all of its ids the user's, it opens what the user has a hand in (on FUSE and
+//! root_squash NFS nothing less will do). It shares the descriptor table with the guard, so that what it opens is
+//! simply there; only numbers go over the pipe.
+
+use crate::caller::Person;
+use crate::error::{Error, OURS, call};
+use crate::network;
+use crate::plan::Isolation;
+use crate::rootfs::KernelMounts;
+use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
+use crate::sys::{Errno, process, standard_cwd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+
+/// Places that the user opened.
+#[derive(Debug)]
+pub struct UserFiles {
+    /// `None`: there is no home, or the user cannot enter it.
+    pub home: Option<OwnedFd>,
+    pub home_parent: Option<OwnedFd>,
+    pub writable: Vec<(String, OwnedFd)>,
+}
+
+/// Runs the child. `session` is a pidfd of the process that holds the session's namespaces.
+pub fn open(
+    isolation: &Isolation,
+    person: &Person,
+    proc: &OwnedFd,
+    session: &OwnedFd,
+    relay: BorrowedFd<'_>,
+    power_is_real: bool,
+) -> Result<(KernelMounts, UserFiles), Error> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(call("pipe"))?;
+    let Some((pid, _child)) = process::clone_into(libc::CLONE_FILES).map_err(call("clone3(CLONE_FILES)"))? else {
+        let numbers = child(isolation, person, proc, session, power_is_real).unwrap_or_else(|error| {
+            error.say();
+            process::exit_now(OURS)
+        });
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
+        let sent = nix::unistd::write(&writer, &bytes).is_ok_and(|n| n == bytes.len());
+        // The table is shared: nothing may be closed here, so nothing is dropped.
+        process::exit_now(if sent { 0 } else { OURS });
+    };
+    let expected = 5 + isolation.tree.writable.len();
+    let numbers = wait_for(&reader, relay, pid, expected);
+    drop(writer);
+    let numbers = numbers?;
+    let mut numbers = numbers.into_iter();
+    let mut next = || numbers.next().and_then(process::adopt);
+    let missing = || Error::NotAsGranted("a descriptor did not come back".into());
+    let kernel = KernelMounts {
+        proc: next().ok_or_else(missing)?,
+        sys: next().ok_or_else(missing)?,
+        mqueue: next().ok_or_else(missing)?,
+    };
+    let (home, home_parent) = (next(), next());
+    let mut writable = Vec::new();
+    for path in &isolation.tree.writable {
+        writable.push((path.clone(), next().ok_or_else(missing)?));
+    }
+    Ok((
+        kernel,
+        UserFiles {
+            home,
+            home_parent,
+            writable,
+        },
+    ))
+}
+
+/// Waits for the numbers; gives up when the relay is gone, since a dead file server can hold the child for ever.
+fn wait_for(reader: &OwnedFd, relay: BorrowedFd<'_>, child: i32, expected: usize) -> Result<Vec<i32>, Error> {
+    let mut waits = [
+        PollFd::new(reader.as_fd(), PollFlags::POLLIN),
+        PollFd::new(relay, PollFlags::POLLHUP),
+    ];
+    while !matches!(poll(&mut waits, PollTimeout::NONE), Ok(n) if n > 0) {}
+    let gone = waits[1]
+        .revents()
+        .is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
+    if gone {
+        let _ = process::kill(child, libc::SIGKILL);
+        return Err(Error::Said(OURS));
+    }
+    let mut bytes = vec![0u8; expected * 4];
+    let got = std::fs::File::from(reader.try_clone().map_err(|_| call("dup")(Errno::EMFILE))?).read_exact(&mut bytes);
+    let ended = process::wait(Some(child), libc::WEXITED).map_err(call("waitid"))?;
+    match (got, ended) {
+        (Ok(()), Some((_, process::Change::Exited(0)))) => Ok(bytes
+            .chunks_exact(4)
+            .map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]]))
+            .collect()),
+        _ => Err(Error::Said(OURS)),
+    }
+}
+
+fn child(
+    isolation: &Isolation,
+    person: &Person,
+    proc: &OwnedFd,
+    session: &OwnedFd,
+    power_is_real: bool,
+) -> Result<Vec<i32>, Error> {
+    let mut namespaces = libc::CLONE_NEWIPC;
+    if isolation.private_network {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    process::setns(session, namespaces).map_err(call("setns to the session"))?;
+    if isolation.private_network {
+        network::prepare(proc)?;
+    }
+    let plain = NOSUID | NODEV | NOEXEC;
+    let mut numbers = Vec::new();
+    for kind in ["proc", "sysfs", "mqueue"] {
+        let fs = mount::new_filesystem(kind, &[], plain).map_err(call(format!("new {kind}")))?;
+        numbers.push(fs.into_raw_fd());
+    }
+    if power_is_real {
+        person.become_again(None)?;
+    }
+    let tree = &isolation.tree;
+    numbers.push(open_home(&tree.home, person.uid));
+    let parent = tree.home_mask.as_deref().and_then(|mask| folder(mask, 0).ok());
+    numbers.push(parent.map_or(-1, IntoRawFd::into_raw_fd));
+    for path in &tree.writable {
+        let opened = folder(Path::new(path), mount::RESOLVE_NO_SYMLINKS);
+        let why = |errno: Errno| {
+            Error::Unsupported(format!(
+                "the profile's writable path {path} cannot be opened as you: {}",
+                errno.desc()
+            ))
+        };
+        numbers.push(opened.map_err(why)?.into_raw_fd());
+    }
+    Ok(numbers)
+}
+
+fn folder(path: &Path, resolve: u64) -> Result<OwnedFd, Errno> {
+    mount::openat2(
+        standard_cwd(),
+        path,
+        libc::O_PATH,
+        resolve | mount::RESOLVE_NO_MAGICLINKS,
+    )
+}
+
+/// The home's descriptor, or -1. Through a symbolic link only where it leads to a folder of the user's own: a home
+/// replaced by a link must not bring another's home in (CVE-2017-5180).
+fn open_home(home: &Path, uid: u32) -> i32 {
+    let opened = match folder(home, mount::RESOLVE_NO_SYMLINKS) {
+        Err(Errno::ELOOP) => folder(home, 0).and_then(|fd| {
+            let stat = nix::sys::stat::fstat(&fd)?;
+            if stat.st_uid == uid { Ok(fd) } else { Err(Errno::EACCES) }
+        }),
+        opened => opened,
+    };
+    match opened {
+        Ok(fd) if nix::sys::stat::fstat(&fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR) => {
+            fd.into_raw_fd()
+        }
+        _ => -1,
+    }
+}
