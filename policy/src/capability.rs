@@ -148,6 +148,9 @@ impl CapSet {
     /// Podman's 11 (`containers.conf`, `default_capabilities`).
     pub const PODMAN: Self = Self(0x8004_05fb);
 
+    /// NET_BIND_SERVICE, NET_BROADCAST, NET_ADMIN, NET_RAW: what acts on the network namespace.
+    pub const NETWORK: Self = Self(0xf << 10);
+
     /// The set of that mask; bits this program does not know are dropped.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & Self::KNOWN.0)

@@ -1,8 +1,14 @@
 //! Document x caller x request -> [`Grant`] or [`Refusal`], each with its reasons. Free of NSS and clock.
 
 use crate::capability::{CapList, CapSet};
-use crate::document::{Civil, Defaults, Document, Location, Profile};
-use crate::request::Request;
+use crate::document::{Civil, Command, Defaults, Document, Location, Moment, Network, Profile, Scope, Subject};
+use crate::handbook::{Degree, entry};
+use crate::request::{Request, Start};
+use std::ffi::OsStr;
+
+#[cfg(test)]
+mod tests;
+mod words;
 
 /// Who asks, as the kernel and NSS say.
 #[derive(Debug, Clone)]
@@ -151,11 +157,199 @@ impl Refusal {
 ///
 /// # Errors
 /// The refusal, with the reason of every profile.
-pub fn judge(_document: &Document, _caller: &Caller, _world: &World<'_>, _request: &Request) -> Result<Grant, Refusal> {
-    todo!()
+pub fn judge(document: &Document, caller: &Caller, world: &World<'_>, request: &Request) -> Result<Grant, Refusal> {
+    let mut tried = Vec::new();
+    for profile in in_order(document) {
+        match fits(profile, caller, world, request) {
+            Ok((caps, command_path)) => {
+                return Ok(Grant {
+                    profile: profile.clone(),
+                    defaults: document.defaults.clone(),
+                    caps,
+                    added: request.add,
+                    dropped: request.drop,
+                    privileged: request.privileged,
+                    command_path,
+                });
+            }
+            Err(reason) => tried.push((profile.name.clone(), profile.at.clone(), reason)),
+        }
+    }
+    Err(words::refusal(document, caller, world, request, tried))
 }
 
 /// The caller's own profiles (named, not taken out, on this machine, today), in the order tried.
-pub fn own_profiles<'d>(_document: &'d Document, _caller: &Caller, _world: &World<'_>) -> Vec<&'d Profile> {
-    todo!()
+pub fn own_profiles<'d>(document: &'d Document, caller: &Caller, world: &World<'_>) -> Vec<&'d Profile> {
+    in_order(document)
+        .filter(|profile| is_open_to(profile, caller, world).is_ok())
+        .collect()
+}
+
+/// Isolated profiles before host ones, otherwise as written.
+fn in_order(document: &Document) -> impl Iterator<Item = &Profile> {
+    let of = |scope: Scope| document.profiles.iter().filter(move |profile| profile.scope == scope);
+    of(Scope::Isolated).chain(of(Scope::Host))
+}
+
+/// Whether a profile grants the request: what is then held, and the policy's path of the command.
+fn fits(
+    profile: &Profile,
+    caller: &Caller,
+    world: &World<'_>,
+    request: &Request,
+) -> Result<(CapSet, Option<String>), Reason> {
+    if request.profile.as_ref().is_some_and(|name| *name != profile.name) {
+        return Err(Reason::NotNamed);
+    }
+    is_open_to(profile, caller, world)?;
+    if request.privileged && (profile.scope == Scope::Host || !profile.privileged) {
+        return Err(Reason::Privileged);
+    }
+    if profile.scope == Scope::Host && profile.commands.is_none() && request.profile.is_none() {
+        return Err(Reason::NeedsName);
+    }
+    let command = match &profile.commands {
+        None => None,
+        Some(commands) => Some(listed(commands, world, request).ok_or(Reason::Command)?),
+    };
+    Ok((capabilities(profile, world, request)?, command))
+}
+
+/// The set algebra of Docker, inside what the profile allows.
+fn capabilities(profile: &Profile, world: &World<'_>, request: &Request) -> Result<CapSet, Reason> {
+    let host = profile.scope == Scope::Host;
+    let (start, all) = (profile.starting_set(), if host { world.held } else { world.kernel });
+    let allowed = if profile.may_add_all {
+        CapSet::KNOWN
+    } else {
+        profile.may_add.union(start)
+    };
+    let excess = CapList {
+        all: request.add.all && !profile.may_add_all,
+        names: request.add.names.minus(allowed),
+    };
+    if !request.privileged && !excess.is_empty() {
+        return Err(Reason::NotMayAdd(excess));
+    }
+    let useless = request.add.names.minus(start).intersection(useless_in(profile));
+    if !useless.is_empty() {
+        return Err(Reason::Useless(useless));
+    }
+    let wanted = if request.privileged || request.add.all {
+        all.minus(request.drop.names)
+    } else if request.drop.all {
+        request.add.names
+    } else {
+        start.union(request.add.names).minus(request.drop.names)
+    };
+    let by_all = request.privileged || request.add.all;
+    let missing = if by_all {
+        request.add.names.minus(request.drop.names).minus(all)
+    } else {
+        wanted.minus(all)
+    };
+    if missing.is_empty() {
+        Ok(wanted)
+    } else {
+        Err(Reason::NotHeld(missing))
+    }
+}
+
+/// What can do nothing in a profile's scope and network. An isolated session on the host's network does not own it.
+fn useless_in(profile: &Profile) -> CapSet {
+    if profile.scope == Scope::Host {
+        return CapSet::EMPTY;
+    }
+    let network = if profile.network == Network::Host {
+        CapSet::NETWORK
+    } else {
+        CapSet::EMPTY
+    };
+    CapSet::KNOWN
+        .iter()
+        .filter(|cap| entry(*cap).userns == Degree::None)
+        .fold(network, CapSet::with)
+}
+
+/// The policy's path of the asked command, if it is one of the list with these arguments.
+fn listed(commands: &[Command], world: &World<'_>, request: &Request) -> Option<String> {
+    let Start::Command(argv) = &request.start else {
+        return None;
+    };
+    let arguments = argv.get(1..)?;
+    let same = |listed: &[String]| {
+        listed.len() == arguments.len() && listed.iter().zip(arguments).all(|(a, b)| OsStr::new(a) == b)
+    };
+    let found = commands
+        .iter()
+        .find(|command| command.args.as_deref().is_none_or(same) && (world.same_file)(&command.path));
+    found.map(|command| command.path.clone())
+}
+
+/// Whether a profile is the caller's, here and now.
+fn is_open_to(profile: &Profile, caller: &Caller, world: &World<'_>) -> Result<(), Reason> {
+    let is_user = |subject: &Subject| match subject {
+        Subject::Everybody => true,
+        Subject::Name(name) => *name == caller.name,
+        Subject::Id(uid) => *uid == caller.uid,
+    };
+    let in_group = |subject: &Subject| {
+        caller.groups.iter().any(|group| match subject {
+            Subject::Everybody => false,
+            Subject::Name(name) => group.name.as_deref() == Some(name),
+            Subject::Id(gid) => *gid == group.gid,
+        })
+    };
+    if !profile.users.iter().any(is_user) && !profile.groups.iter().any(in_group) {
+        return Err(Reason::NotSubject);
+    }
+    if profile.not_users.iter().any(is_user) || profile.not_groups.iter().any(in_group) {
+        return Err(Reason::TakenOut);
+    }
+    if !profile.machines.is_empty() && !profile.machines.iter().any(|pattern| is_match(pattern, world.machine)) {
+        return Err(Reason::OtherMachine);
+    }
+    let before = |moment: Moment| match moment {
+        Moment::Local(local) => world.local < local,
+        Moment::Unix(unix) => world.unix < unix,
+    };
+    let after = |moment: Moment| match moment {
+        Moment::Local(local) => world.local > local,
+        Moment::Unix(unix) => world.unix > unix,
+    };
+    if profile.valid_from.is_some_and(before) {
+        return Err(Reason::NotYet);
+    }
+    if profile.valid_until.is_some_and(after) {
+        return Err(Reason::Expired);
+    }
+    Ok(())
+}
+
+/// `*` is any run of characters, `?` one; host names know no case.
+fn is_match(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while let Some(byte) = name.get(n) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(wanted) if *wanted == b'?' || wanted == byte => {
+                p += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    n = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|b| *b == b'*'))
 }

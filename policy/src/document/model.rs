@@ -1,36 +1,7 @@
-//! The policy file's model, read with spans; every fault at once. No judgement in here.
+//! What a policy says, as types: profiles, subjects, limits, moments. No reading and no checking in here.
 
 use crate::capability::CapSet;
 use std::collections::BTreeMap;
-
-/// One policy file's name and text, in the order in which they count.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Its path, for messages to root and for the log.
-    pub path: String,
-    /// Its bytes, decoded.
-    pub text: String,
-}
-
-/// The whole policy: every file of it, without a fault.
-#[derive(Debug, Clone)]
-pub struct Document {
-    /// `[defaults]`.
-    pub defaults: Defaults,
-    /// The profiles in the order in which they are tried (isolated before host is the judge's business).
-    pub profiles: Vec<Profile>,
-}
-
-/// `[defaults]`.
-#[derive(Debug, Clone, Default)]
-pub struct Defaults {
-    /// Shown under every refusal.
-    pub contact: Option<String>,
-    /// `log = "required"`: no log line, no session.
-    pub log_required: bool,
-    // limits, umask, env_keep, env_set, hide, pam_account, auth_cache_minutes are merged into each profile
-    // that does not set them itself.
-}
 
 /// Where a profile stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +68,20 @@ pub enum GroupsKeep {
     NotRootEquivalent,
     /// Exactly those of the caller's that are named here: names or `#gid`.
     Listed(Vec<Subject>),
+}
+
+impl GroupsKeep {
+    /// Whether narrowing the caller's groups needs their names. [`Document::names_groups`] speaks of the judgement
+    /// alone: whoever builds a session asks this too, for the one profile that was granted.
+    ///
+    /// [`Document::names_groups`]: super::Document::names_groups
+    pub fn needs_names(&self) -> bool {
+        match self {
+            Self::All => false,
+            Self::NotRootEquivalent => true,
+            Self::Listed(groups) => groups.iter().any(|group| matches!(group, Subject::Name(_))),
+        }
+    }
 }
 
 /// Groups whose members are as good as root on a machine where the usual services run.
@@ -217,6 +202,7 @@ pub struct Profile {
     pub network: Network,
     pub home: Home,
     pub writable: Vec<String>,
+    /// The profile's own and those of `[defaults]` together: a profile cannot show what the defaults hide.
     pub hide: Vec<String>,
     pub devices: Vec<String>,
     pub hostname: Option<String>,
@@ -233,6 +219,64 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// A profile of that name and scope in which no key is set: every field has the contract's default, and
+    /// nobody is its subject. [`Profile::at`] is empty.
+    pub fn new(name: impl Into<String>, scope: Scope) -> Self {
+        let host = scope == Scope::Host;
+        Self {
+            name: name.into(),
+            at: Location {
+                file: String::new(),
+                line: 0,
+            },
+            description: None,
+            scope,
+            users: Vec::new(),
+            groups: Vec::new(),
+            not_users: Vec::new(),
+            not_groups: Vec::new(),
+            machines: Vec::new(),
+            caps: None,
+            may_add: CapSet::EMPTY,
+            may_add_all: false,
+            auth: Auth::None,
+            auth_cache_minutes: 5,
+            pam_account: host,
+            pam_session: false,
+            valid_from: None,
+            valid_until: None,
+            limits: Vec::new(),
+            umask: None,
+            env_keep: Vec::new(),
+            env_set: BTreeMap::new(),
+            shell: None,
+            groups_keep: if host {
+                GroupsKeep::All
+            } else {
+                GroupsKeep::NotRootEquivalent
+            },
+            max_sessions: 32,
+            max_lifetime: None,
+            login: false,
+            user: UserMode::Own,
+            network: Network::Private,
+            home: Home::ReadWrite,
+            writable: Vec::new(),
+            hide: Vec::new(),
+            devices: Vec::new(),
+            hostname: None,
+            subids: false,
+            time_namespace: false,
+            nested_userns: false,
+            privileged: false,
+            linger: false,
+            commands: None,
+            home_keep: false,
+            no_new_privs: true,
+            accept_root_equivalent: false,
+        }
+    }
+
     /// The starting set with the default of its kind filled in.
     pub fn starting_set(&self) -> CapSet {
         match (self.caps, self.scope, self.user) {
@@ -241,58 +285,4 @@ impl Profile {
             (None, _, _) => CapSet::EMPTY,
         }
     }
-}
-
-/// One fault of a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The file.
-    pub file: String,
-    /// 1-based.
-    pub line: u32,
-    /// 1-based, in characters.
-    pub column: u32,
-    /// Characters to underline (at least 1).
-    pub width: u32,
-    /// What is wrong: `unknown key "capz"`.
-    pub message: String,
-    /// What to do: `did you mean "caps"?`.
-    pub help: Option<String>,
-}
-
-/// A policy that grants nobody anything.
-#[derive(Debug, Clone)]
-pub struct Faults {
-    /// All of them, in file and line order; never empty.
-    pub faults: Vec<Fault>,
-    /// The contact, where it could be read all the same.
-    pub contact: Option<String>,
-}
-
-impl Document {
-    /// Reads all sources as one policy.
-    ///
-    /// # Errors
-    /// Every fault of every source at once; then nobody is granted anything.
-    pub fn read(_sources: &[Source]) -> Result<Self, Faults> {
-        todo!()
-    }
-
-    /// Whether any profile names a group by name (so that the caller's groups need their names).
-    pub fn names_groups(&self) -> bool {
-        todo!()
-    }
-
-    /// What an unprivileged build without installation grants: isolated, `user = "root"`, Docker's 14, anything
-    /// may be added (`contract.md`, "Without installation"). Profile name `default`.
-    pub fn built_in() -> Self {
-        todo!()
-    }
-}
-
-/// A fault with its source line and a caret under it, as a compiler prints it:
-/// `path:line:col: message`, the line, `^~~~`, `help: ...`.
-#[cfg(feature = "render")]
-pub fn render(_fault: &Fault, _sources: &[Source]) -> String {
-    todo!()
 }
