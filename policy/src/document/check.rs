@@ -32,25 +32,18 @@ pub(super) fn check(sink: &mut Sink, profile: &Profile, name: Range<usize>, tabl
     let sound = |sink: &Sink, key| !sink.has_fault(&value_of(key), false);
     if profile.users.is_empty() && profile.groups.is_empty() && sound(sink, "users") && sound(sink, "groups") {
         let complaint = Complaint::new(format!("profile {} is for nobody", quoted(&profile.name)));
-        sink.fault(
-            name.clone(),
-            complaint.help("users = [...] or groups = [...]; users = [\"*\"] is everybody"),
-        );
+        let complaint = complaint.help("users = [...] or groups = [...]; users = [\"*\"] is everybody");
+        sink.fault(name.clone(), complaint);
     }
-    if let (Some(from), Some(until)) = (profile.valid_from, profile.valid_until) {
-        if moments::after(from, until) {
-            sink.fault(
-                value_of("valid_until"),
-                Complaint::new("valid_until lies before valid_from"),
-            );
-        }
+    let dates = profile.valid_from.zip(profile.valid_until);
+    if dates.is_some_and(|(from, until)| moments::after(from, until)) {
+        let complaint = Complaint::new("valid_until lies before valid_from");
+        sink.fault(value_of("valid_until"), complaint);
     }
     if profile.subids && profile.user != UserMode::Root && sound(sink, "user") {
         let complaint = Complaint::new("subids needs user = \"root\"");
-        sink.fault(
-            value_of("subids"),
-            complaint.help("other ids exist only behind a root of the session's own"),
-        );
+        let complaint = complaint.help("other ids exist only behind a root of the session's own");
+        sink.fault(value_of("subids"), complaint);
     }
     if !sound(sink, "scope") {
         return;
@@ -60,10 +53,8 @@ pub(super) fn check(sink: &mut Sink, profile: &Profile, name: Range<usize>, tabl
             let caps = caps.intersection(OF_THE_NETWORK);
             if !caps.is_empty() {
                 let complaint = Complaint::new(format!("{caps} can do nothing with network = \"host\""));
-                sink.fault(
-                    span,
-                    complaint.help("with network = \"private\" the session has a network of its own"),
-                );
+                let complaint = complaint.help("with network = \"private\" the session has a network of its own");
+                sink.fault(span, complaint);
             }
         });
     }
@@ -85,17 +76,10 @@ pub(super) fn check(sink: &mut Sink, profile: &Profile, name: Range<usize>, tabl
 
 /// Every entry of `caps` or `may_add` again: where it stands, what it names, and whether it is `ALL`.
 fn each_capability(table: &DeTable<'_>, key: &str, mut take: impl FnMut(Range<usize>, CapSet, bool)) {
-    for item in table
-        .get(key)
-        .and_then(|value| value.get_ref().as_array())
-        .into_iter()
-        .flatten()
-    {
+    let items = table.get(key).and_then(|value| value.get_ref().as_array());
+    for item in items.into_iter().flatten() {
         let text = item.get_ref().as_str().unwrap_or_default();
-        take(
-            item.span(),
-            values::starting(text).unwrap_or_default(),
-            key == "may_add" && values::is_all(text),
-        );
+        let all = key == "may_add" && values::is_all(text);
+        take(item.span(), values::starting(text).unwrap_or_default(), all);
     }
 }

@@ -47,6 +47,11 @@ impl Complaint {
         }
     }
 
+    /// Of a text of the file: `"x" is no host name`.
+    pub(super) fn of(text: &str, what: &str) -> Self {
+        Self::new(format!("{} {what}", quoted(text)))
+    }
+
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

@@ -8,12 +8,16 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 /// A key of the file with its value, and where to complain. A reader that has complained gives nothing.
 pub(super) struct Field<'f> {
-    pub(super) sink: &'f mut Sink,
+    sink: &'f mut Sink,
     pub(super) key: &'f str,
-    pub(super) value: &'f Spanned<DeValue<'f>>,
+    value: &'f Spanned<DeValue<'f>>,
 }
 
 impl<'f> Field<'f> {
+    pub(super) fn new(sink: &'f mut Sink, key: &'f str, value: &'f Spanned<DeValue<'f>>) -> Self {
+        Self { sink, key, value }
+    }
+
     fn said<T>(&mut self, result: Result<T, Complaint>) -> Option<T> {
         result
             .map_err(|complaint| self.sink.fault(self.value.span(), complaint))
@@ -85,11 +89,8 @@ impl<'f> Field<'f> {
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.string()?;
-        let found = words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, meaning)| *meaning);
-        self.said(found.ok_or_else(|| {
+        let found = words.iter().find(|(word, _)| *word == text);
+        self.said(found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let names: Vec<_> = words.iter().map(|(word, _)| quoted(word)).collect();
             Complaint::new(format!("{} is no value for {}", quoted(text), self.key))
                 .help(format!("one of {}", names.join(", ")))
@@ -99,13 +100,10 @@ impl<'f> Field<'f> {
     /// Every string of a list, in turn; what is complained of stands in the file where that string does.
     pub(super) fn each(&mut self, mut take: impl FnMut(&str) -> Result<(), Complaint>) {
         for item in self.array().into_iter().flatten() {
+            let not_text = |kind| Complaint::new(format!("{} holds strings, not {kind}", self.key));
             let taken = match item.get_ref() {
                 DeValue::String(text) => plain(text).and_then(&mut take),
-                other => Err(Complaint::new(format!(
-                    "{} holds strings, not {}",
-                    self.key,
-                    kind(other)
-                ))),
+                other => Err(not_text(kind(other))),
             };
             if let Err(complaint) = taken {
                 self.sink.fault(item.span(), complaint);
@@ -146,11 +144,7 @@ impl<'f> Field<'f> {
         }
         let mut commands = Vec::with_capacity(items.len());
         for value in items {
-            let mut item = Field {
-                sink: self.sink,
-                key: "a command",
-                value,
-            };
+            let mut item = Field::new(self.sink, "a command", value);
             if !matches!(value.get_ref(), DeValue::Array(_)) {
                 commands.extend(item.text(values::command).map(|path| Command { path, args: None }));
                 continue;
@@ -178,11 +172,7 @@ impl<'f> Field<'f> {
         let mut all = Vec::new();
         for (key, value) in self.table().into_iter().flatten() {
             let name = limits::name(key.get_ref()).map_err(|complaint| self.sink.fault(key.span(), complaint));
-            let mut field = Field {
-                sink: self.sink,
-                key: key.get_ref(),
-                value,
-            };
+            let mut field = Field::new(self.sink, key.get_ref(), value);
             let text = match value.get_ref() {
                 DeValue::Integer(written) => Some(integer(written).map_or(written.to_string(), |n| n.to_string())),
                 DeValue::String(text) => Some(text.to_string()),
@@ -200,11 +190,7 @@ impl<'f> Field<'f> {
         let mut all = BTreeMap::new();
         for (key, value) in self.table().into_iter().flatten() {
             let name = values::variable(key.get_ref()).map_err(|complaint| self.sink.fault(key.span(), complaint));
-            let mut field = Field {
-                sink: self.sink,
-                key: key.get_ref(),
-                value,
-            };
+            let mut field = Field::new(self.sink, key.get_ref(), value);
             if let (Ok(name), Some(text)) = (name, field.string()) {
                 all.insert(name, text.to_owned());
             }
@@ -216,10 +202,7 @@ impl<'f> Field<'f> {
 /// A string without NUL and the like, which no key has a use for and no C string can hold.
 fn plain(text: &str) -> Result<&str, Complaint> {
     match text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-        Some(c) => Err(Complaint::new(format!(
-            "the character {} in a string",
-            c.escape_unicode()
-        ))),
+        Some(c) => Err(Complaint::new(format!("character {} in a string", c.escape_unicode()))),
         None => Ok(text),
     }
 }

@@ -55,6 +55,7 @@ fn amount(name: &str, text: &str) -> Result<u64, Complaint> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

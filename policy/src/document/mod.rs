@@ -11,6 +11,7 @@ mod read;
 #[cfg(feature = "render")]
 mod render;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 mod values;
 

@@ -27,11 +27,7 @@ const DEFAULTS: [&str; 9] = [
 pub(super) fn read(sink: &mut Sink, name: &str, table: &DeTable<'_>, defaults: &DeTable<'_>) -> Profile {
     let mut scope = Some(Scope::Isolated);
     if let Some(value) = table.get("scope") {
-        let mut field = Field {
-            sink,
-            key: "scope",
-            value,
-        };
+        let mut field = Field::new(sink, "scope", value);
         scope = field.choice(&[("isolated", Scope::Isolated), ("host", Scope::Host)]);
     }
     let mut profile = Profile::new(name, scope.unwrap_or(Scope::Isolated));
@@ -39,9 +35,8 @@ pub(super) fn read(sink: &mut Sink, name: &str, table: &DeTable<'_>, defaults: &
         let key = key.get_ref().as_ref();
         // their faults were complained of where they stand
         let sink = &mut Sink::default();
-        let fits = DEFAULTS.contains(&key) && !(key == "hide" && profile.scope == Scope::Host);
-        if fits {
-            set(&mut profile, Field { sink, key, value });
+        if DEFAULTS.contains(&key) && !(key == "hide" && profile.scope == Scope::Host) {
+            set(&mut profile, Field::new(sink, key, value));
         }
     }
     for (key, value) in table {
@@ -59,7 +54,7 @@ pub(super) fn read(sink: &mut Sink, name: &str, table: &DeTable<'_>, defaults: &
         };
         match complaint {
             Some(complaint) => sink.fault(key.span(), complaint),
-            None => set(&mut profile, Field { sink, key: name, value }),
+            None => set(&mut profile, Field::new(sink, name, value)),
         }
     }
     profile
@@ -71,13 +66,10 @@ pub(super) fn read_defaults(sink: &mut Sink, table: &DeTable<'_>) -> Defaults {
     let mut scratch = Profile::new("", Scope::Isolated);
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        let mut field = Field { sink, key: name, value };
+        let mut field = Field::new(sink, name, value);
         match name {
             "contact" => defaults.contact = field.text(values::one_line),
-            "log" => put(
-                &mut defaults.log_required,
-                field.choice(&[("best-effort", false), ("required", true)]),
-            ),
+            "log" => defaults.log_required = field.choice(&[("best-effort", false), ("required", true)]) == Some(true),
             _ if DEFAULTS.contains(&name) => set(&mut scratch, field),
             _ if is_key(name) => {
                 let complaint = Complaint::new(format!("{name} cannot stand in [defaults]"));
@@ -115,10 +107,13 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
         "caps" => {
             let alone = f.len() == 1;
             let mut caps = CapSet::EMPTY;
-            f.each(|text| match values::starting(text)? {
-                CapSet::EMPTY if !alone => Err(Complaint::new("\"none\" stands alone")),
-                set => {
-                    caps = caps.union(set);
+            f.each(|text| {
+                let set = values::starting(text)?;
+                caps = caps.union(set);
+                let none = set.is_empty() && !alone;
+                if none {
+                    Err(Complaint::new("\"none\" stands alone"))
+                } else {
                     Ok(())
                 }
             });
@@ -131,10 +126,10 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
             }
             Ok(())
         }),
-        "auth" => put(
-            &mut p.auth,
-            f.choice(&[("none", Auth::None), ("password", Auth::Password)]),
-        ),
+        "auth" => {
+            let ways = [("none", Auth::None), ("password", Auth::Password)];
+            put(&mut p.auth, f.choice(&ways));
+        }
         "auth_cache_minutes" => put(&mut p.auth_cache_minutes, f.number(0)),
         "pam_account" => put(&mut p.pam_account, f.boolean()),
         "pam_session" => put(&mut p.pam_session, f.boolean()),
@@ -149,14 +144,14 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
         "max_sessions" => put(&mut p.max_sessions, f.number(1)),
         "max_lifetime" => p.max_lifetime = f.number(1),
         "login" => put(&mut p.login, f.boolean()),
-        "user" => put(
-            &mut p.user,
-            f.choice(&[("self", UserMode::Own), ("root", UserMode::Root)]),
-        ),
-        "network" => put(
-            &mut p.network,
-            f.choice(&[("private", Network::Private), ("host", Network::Host)]),
-        ),
+        "user" => {
+            let users = [("self", UserMode::Own), ("root", UserMode::Root)];
+            put(&mut p.user, f.choice(&users));
+        }
+        "network" => {
+            let networks = [("private", Network::Private), ("host", Network::Host)];
+            put(&mut p.network, f.choice(&networks));
+        }
         "home" => {
             let homes = [("rw", Home::ReadWrite), ("ro", Home::ReadOnly), ("tmpfs", Home::Tmpfs)];
             put(&mut p.home, f.choice(&homes));
@@ -180,5 +175,30 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
         "accept_root_equivalent" => put(&mut p.accept_root_equivalent, f.boolean()),
         // "scope": read before all others, since it says which of them may stand here
         _ => (),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use toml::de::DeValue;
+
+    #[test]
+    fn every_key_is_read() {
+        // no key takes a number with a point
+        let value = DeValue::parse("1.5").unwrap();
+        for key in EITHER_SCOPE
+            .into_iter()
+            .chain(ISOLATED)
+            .chain(HOST)
+            .filter(|key| *key != "scope")
+        {
+            let mut sink = Sink::default();
+            set(&mut Profile::new("p", Scope::Host), Field::new(&mut sink, key, &value));
+            assert!(sink.has_fault(&(0..1), false), "{key}");
+        }
+        let kept = |key: &&str| is_key(key) || ["contact", "log"].contains(key);
+        assert!(DEFAULTS.iter().all(kept));
     }
 }

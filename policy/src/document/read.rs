@@ -133,11 +133,8 @@ fn complain_of_syntax(sink: &mut Sink, text: &str, tree: &Spanned<DeTable<'_>>, 
         error.message().starts_with("unexpected `=` in array") || error.message().starts_with("unclosed array")
     };
     let place = |error: &Error| error.span().unwrap_or_default();
-    if let Some(start) = errors
-        .iter()
-        .find(endless)
-        .and_then(|e| list_around(tree.get_ref(), place(e).start))
-    {
+    let endless = errors.iter().find(endless).map(|error| place(error).start);
+    if let Some(start) = endless.and_then(|offset| list_around(tree.get_ref(), offset)) {
         sink.endless(start);
     }
     // the keys of a table that stands twice were added to those of the first
@@ -164,9 +161,10 @@ fn complain_of_syntax(sink: &mut Sink, text: &str, tree: &Spanned<DeTable<'_>>, 
 /// The start of the outermost list that an offset lies in.
 fn list_around(table: &DeTable<'_>, offset: usize) -> Option<usize> {
     table.iter().find_map(|(_, value)| match value.get_ref() {
-        DeValue::Array(_) => Some(value.span())
-            .filter(|s| (s.start..=s.end).contains(&offset))
-            .map(|s| s.start),
+        DeValue::Array(_) => {
+            let Range { start, end } = value.span();
+            (start..=end).contains(&offset).then_some(start)
+        }
         DeValue::Table(table) => list_around(table, offset),
         _ => None,
     })

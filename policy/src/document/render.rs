@@ -44,6 +44,7 @@ fn one_column(c: char) -> char {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::document::Document;

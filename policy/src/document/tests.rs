@@ -510,7 +510,7 @@ fn paths_are_absolute_and_in_their_shortest_form() {
     }
     assert_eq!(
         isolated(r#"hide = ["/a\u0000b"]"#),
-        ["3:9+11 the character \\u{0} in a string"]
+        ["3:9+11 character \\u{0} in a string"]
     );
     assert_eq!(
         isolated(r#"hide = ["/a\tb"]"#),
@@ -653,7 +653,7 @@ fn single_values() {
     );
     assert_eq!(
         first("env_set = { A = \"\\u0000\" }"),
-        "3:17+8 the character \\u{0} in a string"
+        "3:17+8 character \\u{0} in a string"
     );
 }
 

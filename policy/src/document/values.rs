@@ -21,10 +21,10 @@ pub(super) fn subject(text: &str) -> Parsed<Subject> {
     if let Some(digits) = text.strip_prefix('#') {
         return id(digits)
             .map(Subject::Id)
-            .ok_or_else(|| Complaint::new(format!("{} is no id", quoted(text))).help("\"#\" and 0 to 4294967294"));
+            .ok_or_else(|| Complaint::of(text, "is no id").help("\"#\" and 0 to 4294967294"));
     }
-    let complaint = |what: &str| Err(Complaint::new(format!("{} {what}", quoted(text))));
-    let by_id = |help: &str| Complaint::new(format!("{} is no name", quoted(text))).help(help);
+    let complaint = |what: &str| Err(Complaint::of(text, what));
+    let by_id = |help: &str| Complaint::of(text, "is no name").help(help);
     match text {
         "" => Err(Complaint::new("an empty name")),
         "*" => complaint("is everybody, and stands in \"users\" only"),
@@ -68,9 +68,9 @@ pub(super) fn one_line(text: &str) -> Parsed<String> {
 /// An absolute path in its shortest form, so that equal text is equal meaning (symbolic links apart).
 pub(super) fn path(text: &str) -> Parsed<String> {
     let Some(parts) = text.strip_prefix('/') else {
-        return Err(Complaint::new(format!("{} is no absolute path", quoted(text))).help("it starts with \"/\""));
+        return Err(Complaint::of(text, "is no absolute path").help("it starts with \"/\""));
     };
-    let complaint = |what: &str| Err(Complaint::new(format!("{} {what}", quoted(text))));
+    let complaint = |what: &str| Err(Complaint::of(text, what));
     match parts {
         "" => complaint("is the whole tree"),
         _ if parts.ends_with('/') => complaint("ends with \"/\""),
@@ -85,7 +85,7 @@ pub(super) fn path(text: &str) -> Parsed<String> {
 /// The path of a command, where people used to sudoers write arguments and patterns as well.
 pub(super) fn command(text: &str) -> Parsed<String> {
     if text.contains([' ', '*', '?']) {
-        return Err(Complaint::new(format!("{} is no path of one command", quoted(text)))
+        return Err(Complaint::of(text, "is no path of one command")
             .help("no patterns; a command with exactly these arguments is a list: [\"/path\", \"argument\"]"));
     }
     path(text)
@@ -117,10 +117,8 @@ pub(super) fn addable(text: &str) -> Parsed<CapSet> {
         .iter()
         .any(|set| text.eq_ignore_ascii_case(set))
     {
-        return Err(
-            Complaint::new(format!("{} is a set, and a set stands in \"caps\" only", quoted(text)))
-                .help("may_add names capabilities, or \"ALL\""),
-        );
+        return Err(Complaint::of(text, "is a set, and a set stands in \"caps\" only")
+            .help("may_add names capabilities, or \"ALL\""));
     }
     capability(text)
 }
@@ -148,7 +146,7 @@ fn capability(text: &str) -> Parsed<CapSet> {
 pub(super) fn umask(text: &str) -> Parsed<u32> {
     let octal = (1..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= 0o777);
-    mask.ok_or_else(|| Complaint::new(format!("{} is no umask", quoted(text))).help("octal, \"000\" to \"777\""))
+    mask.ok_or_else(|| Complaint::of(text, "is no umask").help("octal, \"000\" to \"777\""))
 }
 
 /// What no policy sets or keeps: names that begin so make ld.so or libc load code of the value's choosing (an
@@ -159,7 +157,7 @@ const NEVER: [&str; 6] = ["LD_", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "NLS
 pub(super) fn variable(text: &str) -> Parsed<String> {
     let of_it = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if text.is_empty() || text.starts_with(|c: char| c.is_ascii_digit()) || !text.bytes().all(of_it) {
-        return Err(Complaint::new(format!("{} is no name of a variable", quoted(text))));
+        return Err(Complaint::of(text, "is no name of a variable"));
     }
     match NEVER.iter().find(|never| text.starts_with(**never)) {
         Some(_) => Err(Complaint::new(format!(
@@ -176,7 +174,7 @@ pub(super) fn kept_variable(text: &str) -> Parsed<String> {
     };
     variable(beginning)?;
     match NEVER.iter().find(|never| never.starts_with(beginning)) {
-        Some(never) => Err(Complaint::new(format!("{} takes in {never}", quoted(text)))),
+        Some(never) => Err(Complaint::of(text, &format!("takes in {never}"))),
         None => Ok(text.to_owned()),
     }
 }
@@ -188,8 +186,9 @@ pub(super) fn hostname(text: &str) -> Parsed<String> {
         ends && (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     if text.len() > 64 || !text.split('.').all(label) {
-        return Err(Complaint::new(format!("{} is no host name", quoted(text)))
-            .help("letters, digits and \"-\", at most 64, parts joined by \".\""));
+        return Err(
+            Complaint::of(text, "is no host name").help("letters, digits and \"-\", at most 64, parts joined by \".\"")
+        );
     }
     Ok(text.to_owned())
 }
@@ -197,7 +196,7 @@ pub(super) fn hostname(text: &str) -> Parsed<String> {
 /// An entry of `machines`: a host name with `*` and `?`.
 pub(super) fn machine(text: &str) -> Parsed<String> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._*?".contains(&b)) {
-        return Err(Complaint::new(format!("{} is no host name", quoted(text)))
+        return Err(Complaint::of(text, "is no host name")
             .help("letters, digits, \"-\" and \".\", with \"*\" for any text and \"?\" for one letter"));
     }
     Ok(text.to_owned())
