@@ -1,0 +1,45 @@
+# caplet: thin lines over cargo. `make demo` shows it, `make test` proves it, `make install` installs it.
+PREFIX ?= /usr
+DESTDIR ?=
+BINDIR = $(PREFIX)/bin
+LIBEXECDIR = $(PREFIX)/libexec/caplet
+export CAPLET_BINDIR = $(BINDIR)
+export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
+
+.PHONY: build demo test lint sabotage bench install clean
+
+build:
+	@lab/cargo.sh build --release -p caplet -p caplet-helper
+
+demo:
+	@lab/prepare.sh demo
+	@lab/cargo.sh build --release -p caplet -p caplet-helper
+	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" bash lab/demo.sh
+
+test:
+	@lab/prepare.sh test
+	@lab/test.sh
+
+lint:
+	@lab/cargo.sh fmt --check
+	@lab/cargo.sh clippy --workspace --all-targets -- -D warnings
+
+sabotage:
+	@lab/prepare.sh test
+	@lab/as-root.sh bash lab/sabotage.sh
+
+bench: build
+	@lab/prepare.sh test
+	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" python3 bench/run.py
+
+# Never overwrites a policy. As root the helper gets its setuid bit; a package gives it in its own description.
+install: build
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)/etc/caplet/policy.d"
+	install -m 0755 target/release/caplet "$(DESTDIR)$(BINDIR)/caplet"
+	if [ "$$(id -u)" = 0 ]; then mode=4755; else mode=0755; fi; \
+	install -m $$mode target/release/caplet-helper "$(DESTDIR)$(LIBEXECDIR)/caplet-helper"
+	if [ ! -e "$(DESTDIR)/etc/caplet/policy.toml" ]; then \
+	install -m 0640 etc/policy.toml "$(DESTDIR)/etc/caplet/policy.toml"; fi
+
+clean:
+	@lab/cargo.sh clean

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what `make demo` or `make test` needs and this machine lacks; says what it does.
+set -euo pipefail
+here=$(dirname "$0")
+case ${1:-test} in
+demo) programs="cc ip route python3 unshare setpriv ps" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh" ;;
+esac
+package() { # program, package manager
+    case $2:$1 in
+    *:cc) echo gcc ;;
+    apt:ip) echo iproute2 ;;
+    dnf:ip) echo iproute ;;
+    *:route) echo net-tools ;;
+    *:unshare | *:setpriv) echo util-linux ;;
+    apt:ps) echo procps ;;
+    dnf:ps) echo procps-ng ;;
+    apt:ping) echo iputils-ping ;;
+    dnf:ping) echo iputils ;;
+    apt:ssh) echo openssh-client ;;
+    dnf:ssh) echo openssh-clients ;;
+    *:fusermount3) echo fuse3 ;;
+    apt:capsh) echo libcap2-bin ;;
+    dnf:capsh) echo libcap ;;
+    *) echo "$1" ;;
+    esac
+}
+manager=
+command -v apt-get >/dev/null && manager=apt
+[ -n "$manager" ] || ! command -v dnf >/dev/null || manager=dnf
+missing=()
+for program in $programs; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$(package "$program" "$manager")")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+echo "installing: ${missing[*]}"
+case $manager in
+apt)
+    "$here/as-root.sh" apt-get update -qq
+    "$here/as-root.sh" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    ;;
+dnf) "$here/as-root.sh" dnf install -y -q "${missing[@]}" ;;
+*)
+    echo "neither apt-get nor dnf is here: install ${missing[*]} yourself" >&2
+    exit 1
+    ;;
+esac
