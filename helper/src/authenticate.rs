@@ -30,10 +30,7 @@ pub fn authenticate(grant: Grant) -> Result<Authenticated, Error> {
         return wants("auth = \"password\"", "auth = \"none\"");
     }
     if profile.pam_account {
-        return wants(
-            "pam_account = true (the default of host profiles)",
-            "pam_account = false",
-        );
+        return wants("pam_account = true (the default of host profiles)", "pam_account = false");
     }
     if profile.pam_session {
         return wants("pam_session = true", "pam_session = false");

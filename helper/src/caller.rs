@@ -32,33 +32,20 @@ impl Person {
             Ok(Some(entry)) => entry,
             Ok(None) => return Err(Error::Nameless(uid.as_raw(), "has no passwd entry")),
             Err(_) => {
-                return Err(Error::Nameless(
-                    uid.as_raw(),
-                    "could not be looked up (NSS does not answer)",
-                ));
+                return Err(Error::Nameless(uid.as_raw(), "could not be looked up (NSS does not answer)"));
             }
         };
         // Two names of one uid: the policy would speak of another person than the one who asks.
         match User::from_name(&entry.name) {
             Ok(Some(back)) if back.uid == uid => {}
             _ => {
-                return Err(Error::Nameless(
-                    uid.as_raw(),
-                    "has a login name that belongs to another uid",
-                ));
+                return Err(Error::Nameless(uid.as_raw(), "has a login name that belongs to another uid"));
             }
         }
         let supplementary = nix::unistd::getgroups().map_err(crate::error::call("getgroups"))?;
         let mut groups = vec![gid.as_raw()];
         groups.extend(supplementary.iter().map(|g| g.as_raw()).filter(|g| *g != gid.as_raw()));
-        Ok(Self {
-            uid: uid.as_raw(),
-            gid: gid.as_raw(),
-            name: entry.name,
-            home: entry.dir,
-            shell: entry.shell,
-            groups,
-        })
+        Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), name: entry.name, home: entry.dir, shell: entry.shell, groups })
     }
 
     /// The same for the judge; group names are looked up only where the policy uses any.
@@ -67,17 +54,8 @@ impl Person {
             false => Ok(None),
             true => group_name(gid).map_err(|_| Error::Nameless(self.uid, "has groups that NSS could not name")),
         };
-        let groups = self.groups.iter().map(|gid| {
-            Ok(Group {
-                gid: *gid,
-                name: named(*gid)?,
-            })
-        });
-        Ok(Caller {
-            uid: self.uid,
-            name: self.name.clone(),
-            groups: groups.collect::<Result<_, _>>()?,
-        })
+        let groups = self.groups.iter().map(|gid| Ok(Group { gid: *gid, name: named(*gid)? }));
+        Ok(Caller { uid: self.uid, name: self.name.clone(), groups: groups.collect::<Result<_, _>>()? })
     }
 
     /// Takes the user's ids back for good: groups, gid, uid, in this order; all capabilities go with them.
@@ -88,14 +66,8 @@ impl Person {
         identity::set_group(self.gid).map_err(crate::error::call("setresgid"))?;
         identity::set_user(self.uid).map_err(crate::error::call("setresuid"))?;
         let ids = nix::unistd::getresuid().map_err(crate::error::call("getresuid"))?;
-        let all_mine = [ids.real, ids.effective, ids.saved]
-            .iter()
-            .all(|id| *id == Uid::from_raw(self.uid));
-        if all_mine {
-            Ok(())
-        } else {
-            Err(Error::NotAsGranted("user ids did not change".into()))
-        }
+        let all_mine = [ids.real, ids.effective, ids.saved].iter().all(|id| *id == Uid::from_raw(self.uid));
+        if all_mine { Ok(()) } else { Err(Error::NotAsGranted("user ids did not change".into())) }
     }
 }
 
@@ -117,9 +89,7 @@ pub struct Moment {
 impl Moment {
     pub fn now() -> Result<Self, Error> {
         let machine = nix::sys::utsname::uname().map_err(crate::error::call("uname"))?;
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs() as i64);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         let held = capability::get().map_err(crate::error::call("capget"))?.permitted;
         let mut kernel = CapSet::EMPTY;
         for cap in CapSet::KNOWN.iter() {

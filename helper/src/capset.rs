@@ -140,25 +140,16 @@ fn read_back(target: &Target) -> Result<(), Error> {
     }
     let (uids, gids) = (nix::unistd::getresuid(), nix::unistd::getresgid());
     let (uids, gids) = (uids.map_err(call("getresuid"))?, gids.map_err(call("getresgid"))?);
-    if [uids.real, uids.effective, uids.saved]
-        .iter()
-        .any(|id| id.as_raw() != target.uid)
-    {
+    if [uids.real, uids.effective, uids.saved].iter().any(|id| id.as_raw() != target.uid) {
         return differs("user ids differ");
     }
-    if [gids.real, gids.effective, gids.saved]
-        .iter()
-        .any(|id| id.as_raw() != target.gid)
-    {
+    if [gids.real, gids.effective, gids.saved].iter().any(|id| id.as_raw() != target.gid) {
         return differs("group ids differ");
     }
     if let Some(wanted) = &target.groups {
         let mut wanted = wanted.clone();
-        let mut held: Vec<u32> = nix::unistd::getgroups()
-            .map_err(call("getgroups"))?
-            .iter()
-            .map(|g| g.as_raw())
-            .collect();
+        let mut held: Vec<u32> =
+            nix::unistd::getgroups().map_err(call("getgroups"))?.iter().map(|g| g.as_raw()).collect();
         (wanted.sort_unstable(), held.sort_unstable());
         if held != wanted {
             return differs("supplementary groups differ");
@@ -171,11 +162,7 @@ fn read_back(target: &Target) -> Result<(), Error> {
 pub fn reduce_to(keep: CapSet) -> Result<(), Error> {
     capability::clear_ambient().map_err(call("clear the ambient set"))?;
     cut_bounding(keep)?;
-    let sets = capability::Sets {
-        effective: keep.bits(),
-        permitted: keep.bits(),
-        inheritable: 0,
-    };
+    let sets = capability::Sets { effective: keep.bits(), permitted: keep.bits(), inheritable: 0 };
     capability::set(sets).map_err(call("capset"))?;
     capability::set_no_new_privs().map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
     if capability::get().map_err(call("capget"))? == sets {

@@ -31,9 +31,7 @@ pub fn is_same(word: &OsStr, policy_path: &str, person: &Person) -> bool {
     let seen = std::fs::metadata(folder);
     process::set_fs_ids(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let listed = listed.parent().and_then(|parent| std::fs::metadata(parent).ok());
-    seen.ok()
-        .zip(listed)
-        .is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()))
+    seen.ok().zip(listed).is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
 /// What to execute for a profile with `commands`.
@@ -47,25 +45,15 @@ pub enum Program {
 
 /// Opens the policy's command for good.
 pub fn open(policy_path: &str) -> Result<Program, Error> {
-    let failed = |why: &str| Error::Command {
-        name: policy_path.into(),
-        why: why.into(),
-        code: NOT_EXECUTABLE,
-    };
+    let failed = |why: &str| Error::Command { name: policy_path.into(), why: why.into(), code: NOT_EXECUTABLE };
     let file = trusted::resolve(Path::new(policy_path)).map_err(|_| failed("cannot be opened safely"))?;
     let file = std::fs::File::from(file);
     let mut head = [0u8; 2];
     let read = file.read_at(&mut head, 0).map_err(|_| failed("cannot be read"))?;
-    if read == 2 && head == *b"#!" {
-        Ok(Program::Script)
-    } else {
-        Ok(Program::File(file.into()))
-    }
+    if read == 2 && head == *b"#!" { Ok(Program::Script) } else { Ok(Program::File(file.into())) }
 }
 
 /// The argv that is executed: the policy's path instead of the word that was typed.
 pub fn argv(policy_path: &str, asked: &[OsString]) -> Vec<OsString> {
-    std::iter::once(policy_path.into())
-        .chain(asked.iter().skip(1).cloned())
-        .collect()
+    std::iter::once(policy_path.into()).chain(asked.iter().skip(1).cloned()).collect()
 }

@@ -34,10 +34,7 @@ fn unwanted(number: i32) -> Result<Option<&'static str>, Error> {
         libc::S_IFREG | 0 => {}
         _ => return Ok(None),
     }
-    let kind = fstatfs(standard(number))
-        .map_err(call(format!("fstatfs({number})")))?
-        .filesystem_type()
-        .0;
+    let kind = fstatfs(standard(number)).map_err(call(format!("fstatfs({number})")))?.filesystem_type().0;
     let writable = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE != OFlag::O_RDONLY;
     // Before 6.9 a pidfd is an anonymous inode, told by its name alone.
     let link = || nix::fcntl::readlink(format!("/proc/self/fd/{number}").as_str()).unwrap_or_default();

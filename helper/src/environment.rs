@@ -12,16 +12,7 @@ pub const SECURE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// Where the tools are that a session is for, and where a user's own PATH often does not lead.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Kept by a reset, if the value is harmless: sudo's `env_check`.
-const CHECKED: [&str; 8] = [
-    "TERM",
-    "COLORTERM",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "NO_COLOR",
-    "LINES",
-    "COLUMNS",
-];
+const CHECKED: [&str; 8] = ["TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ", "NO_COLOR", "LINES", "COLUMNS"];
 
 /// `NAME=value` entries, each name once.
 #[derive(Debug)]
@@ -43,11 +34,7 @@ impl Environment {
                     built.add(name, value);
                 }
             }
-            let home: &OsStr = if profile.home_keep {
-                person.home.as_os_str()
-            } else {
-                OsStr::new("/")
-            };
+            let home: &OsStr = if profile.home_keep { person.home.as_os_str() } else { OsStr::new("/") };
             built.set("HOME", home);
             built.set("USER", &person.name);
             built.set("LOGNAME", &person.name);
@@ -63,32 +50,19 @@ impl Environment {
             built.set(name, value);
         }
         built.set("CAPLET_PROFILE", &profile.name);
-        built.set(
-            "CAPLET_SCOPE",
-            if profile.scope == Scope::Host {
-                "host"
-            } else {
-                "isolated"
-            },
-        );
+        built.set("CAPLET_SCOPE", if profile.scope == Scope::Host { "host" } else { "isolated" });
         built.set("CAPLET_CAPS", grant.caps().to_string());
         built
     }
 
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name.as_bytes())
-            .map(|(_, value)| OsStr::from_bytes(value))
+        self.0.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| OsStr::from_bytes(value))
     }
 
     /// For exec.
     pub fn entries(&self) -> Vec<CString> {
-        self.0
-            .iter()
-            .filter_map(|(name, value)| CString::new([name, b"=".as_slice(), value].concat()).ok())
-            .collect()
+        self.0.iter().filter_map(|(name, value)| CString::new([name, b"=".as_slice(), value].concat()).ok()).collect()
     }
 
     /// Adds an entry unless the name is there: of two with one name the first counts, as for getenv(3).
@@ -123,11 +97,7 @@ fn with_system_folders(path: Option<&OsStr>) -> OsString {
     };
     let mut whole = path.as_bytes().to_vec();
     for folder in SYSTEM_FOLDERS {
-        if !path
-            .as_bytes()
-            .split(|b| *b == b':')
-            .any(|part| part == folder.as_bytes())
-        {
+        if !path.as_bytes().split(|b| *b == b':').any(|part| part == folder.as_bytes()) {
             whole.push(b':');
             whole.extend_from_slice(folder.as_bytes());
         }
@@ -161,10 +131,7 @@ mod tests {
 
     #[test]
     fn sbin_is_added_to_a_students_path_once() {
-        assert_eq!(
-            with_system_folders(Some(OsStr::new("/bin:/sbin"))),
-            "/bin:/sbin:/usr/local/sbin:/usr/sbin"
-        );
+        assert_eq!(with_system_folders(Some(OsStr::new("/bin:/sbin"))), "/bin:/sbin:/usr/local/sbin:/usr/sbin");
         assert_eq!(with_system_folders(None), SECURE_PATH);
     }
 }

@@ -54,10 +54,7 @@ pub enum Error {
 
 /// `map_err` of a kernel call: names the call with its arguments.
 pub fn call(name: impl Into<String>) -> impl FnOnce(Errno) -> Error {
-    move |errno| Error::Call {
-        call: name.into(),
-        errno,
-    }
+    move |errno| Error::Call { call: name.into(), errno }
 }
 
 impl Error {
@@ -88,26 +85,23 @@ impl Error {
             Error::Unlogged => {
                 one("the policy wants every session logged, and the system log takes nothing now".into())
             }
-            Error::TooMany(max) => one(format!(
-                "you have {max} sessions already, as many as the profile allows: end one"
-            )),
-            Error::Descriptor(number, what) => one(format!(
-                "descriptor {number} is {what}, which is nothing to hand into a session: redirect it"
-            )),
+            Error::TooMany(max) => {
+                one(format!("you have {max} sessions already, as many as the profile allows: end one"))
+            }
+            Error::Descriptor(number, what) => {
+                one(format!("descriptor {number} is {what}, which is nothing to hand into a session: redirect it"))
+            }
             Error::NoUserNamespace(why) => one(format!("no isolated session: {why}")),
-            Error::OldKernel(release) => one(format!(
-                "kernel {} is too old: sessions need Linux 5.14",
-                for_terminal(release.as_bytes())
-            )),
+            Error::OldKernel(release) => {
+                one(format!("kernel {} is too old: sessions need Linux 5.14", for_terminal(release.as_bytes())))
+            }
             Error::Subids(text) => one(text.clone()),
-            Error::Call { call, errno } => one(format!(
-                "the session could not be built: {}: {}",
-                for_terminal(call.as_bytes()),
-                errno.desc()
-            )),
-            Error::NotAsGranted(what) => one(format!(
-                "the session is not what was granted, so nothing was run: {what}"
-            )),
+            Error::Call { call, errno } => {
+                one(format!("the session could not be built: {}: {}", for_terminal(call.as_bytes()), errno.desc()))
+            }
+            Error::NotAsGranted(what) => {
+                one(format!("the session is not what was granted, so nothing was run: {what}"))
+            }
             Error::Command { name, why, .. } => one(format!("{}: {why}", for_terminal(name.as_bytes()))),
             Error::Said(_) => Vec::new(),
         }

@@ -22,25 +22,13 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
         }
         Fork::Parent(pid) => {
             let pidfd = process::pidfd_open(pid).map_err(call("pidfd_open"))?;
-            Ok(Started {
-                pid,
-                pidfd,
-                status: None,
-            })
+            Ok(Started { pid, pidfd, status: None })
         }
     }
 }
 
 fn become_command(plan: Plan) -> Error {
-    let Plan {
-        target,
-        limits,
-        environment,
-        start,
-        ignored,
-        quiet,
-        ..
-    } = plan;
+    let Plan { target, limits, environment, start, ignored, quiet, .. } = plan;
     let prepare = || {
         process::new_session_keyring().map_err(call("a new session keyring"))?;
         if target.no_new_privs {
@@ -52,15 +40,7 @@ fn become_command(plan: Plan) -> Error {
     };
     match prepare() {
         Err(error) => error,
-        Ok(()) => Start {
-            launch: start,
-            environment,
-            limits,
-            ignored,
-            folders: Vec::new(),
-            quiet,
-        }
-        .go(),
+        Ok(()) => Start { launch: start, environment, limits, ignored, folders: Vec::new(), quiet }.go(),
     }
 }
 
@@ -68,9 +48,6 @@ fn become_command(plan: Plan) -> Error {
 /// as any other and keeps the ambient set (facts.md 3.1, rows 10 and 11).
 fn nosuid_everywhere() -> Result<(), Error> {
     process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS)"))?;
-    let attributes = Attributes {
-        set: NOSUID,
-        ..Attributes::default()
-    };
+    let attributes = Attributes { set: NOSUID, ..Attributes::default() };
     mount::set_attributes(standard_cwd(), "/", true, attributes).map_err(call("mount_setattr / (nosuid)"))
 }

@@ -57,14 +57,7 @@ pub fn take_over() -> Result<Inherited, Error> {
     let umask = umask(Mode::from_bits_truncate(0o077)).bits();
     process::close_from(3).map_err(call("close_range(3)"))?;
     let environment = take_environment();
-    Ok(Inherited {
-        argv,
-        environment,
-        limits,
-        umask,
-        ignored,
-        power,
-    })
+    Ok(Inherited { argv, environment, limits, umask, ignored, power })
 }
 
 /// Default action for every signal, nothing blocked; says which the caller had ignored on purpose.
@@ -129,9 +122,7 @@ fn power() -> Result<Power, Error> {
     if file.mode() & libc::S_ISUID == 0 {
         let installed = std::fs::read_link("/proc/self/exe").is_ok_and(|p| p.starts_with(crate::LIBEXECDIR));
         return match installed {
-            true => Err(Error::Powerless(
-                "the helper has lost its setuid bit: root mends it with chmod 4755",
-            )),
+            true => Err(Error::Powerless("the helper has lost its setuid bit: root mends it with chmod 4755")),
             false => Ok(Power::None),
         };
     }
@@ -147,19 +138,12 @@ fn power() -> Result<Power, Error> {
         ));
     }
     if file.uid() != 0 {
-        return Err(Error::Powerless(
-            "the helper does not belong to root here (a user namespace?): it has no power",
-        ));
+        return Err(Error::Powerless("the helper does not belong to root here (a user namespace?): it has no power"));
     }
-    Err(Error::Powerless(
-        "the setuid bit of the helper did not work (is it being traced?)",
-    ))
+    Err(Error::Powerless("the setuid bit of the helper did not work (is it being traced?)"))
 }
 
 /// An I/O error as the kernel call behind it.
 pub fn io(name: &str, error: &std::io::Error) -> Error {
-    Error::Call {
-        call: name.into(),
-        errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
-    }
+    Error::Call { call: name.into(), errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) }
 }

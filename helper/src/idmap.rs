@@ -50,10 +50,9 @@ impl Maps {
             match write(&file, text.as_bytes()) {
                 Ok(written) if written == text.len() => Ok(()),
                 Ok(_) => Err(Error::NotAsGranted(format!("{name} was written in part"))),
-                Err(errno) => Err(call(format!(
-                    "write {} to /proc/{path}",
-                    text.trim_end().replace('\n', ", ")
-                ))(errno)),
+                Err(errno) => {
+                    Err(call(format!("write {} to /proc/{path}", text.trim_end().replace('\n', ", ")))(errno))
+                }
             }
         };
         if self.deny_setgroups {
@@ -89,9 +88,7 @@ impl Range {
                 "you have no range in {file}: root gives one with usermod --add-subuids"
             )));
         };
-        let clash = entries
-            .iter()
-            .find(|other| !mine(other) && other.first <= own.last() && own.first <= other.last());
+        let clash = entries.iter().find(|other| !mine(other) && other.first <= own.last() && own.first <= other.last());
         match clash {
             Some(other) => Err(Error::Subids(format!(
                 "your range in {file} ({}:{}:{}) overlaps the entry {}:{}:{}",
@@ -110,12 +107,7 @@ impl Range {
         if parts.next().is_some() || first == 0 || count == 0 || end > u64::from(u32::MAX) {
             return None;
         }
-        Some(Self {
-            file,
-            owner: owner.into(),
-            first: first as u32,
-            count: count as u32,
-        })
+        Some(Self { file, owner: owner.into(), first: first as u32, count: count as u32 })
     }
 
     fn last(&self) -> u32 {
@@ -146,9 +138,7 @@ impl Range {
                 Ok(false) => {}
                 Ok(true) => return Err(taken(id)),
                 Err(_) => {
-                    return Err(Error::Subids(format!(
-                        "NSS could not say whether id {id} is somebody's"
-                    )));
+                    return Err(Error::Subids(format!("NSS could not say whether id {id} is somebody's")));
                 }
             }
         }
@@ -166,14 +156,8 @@ mod tests {
 
     #[test]
     fn the_users_own_entry_counts_by_name_or_uid() {
-        assert_eq!(
-            find("bob:100000:65536\nalice:165536:65536\n").map(|r| r.first),
-            Ok(165_536)
-        );
-        assert_eq!(
-            find("1001:300000:10").map(|r| (r.first, r.last())),
-            Ok((300_000, 300_009))
-        );
+        assert_eq!(find("bob:100000:65536\nalice:165536:65536\n").map(|r| r.first), Ok(165_536));
+        assert_eq!(find("1001:300000:10").map(|r| (r.first, r.last())), Ok((300_000, 300_009)));
     }
 
     #[test]
@@ -184,15 +168,9 @@ mod tests {
 
     #[test]
     fn ranges_that_are_none_are_not_taken() {
-        for line in [
-            "alice:0:5",
-            "alice:100000:0",
-            "alice:4294967290:10",
-            "alice:-5:10",
-            "alice:1:2:3",
-            "alice:x:1",
-            "",
-        ] {
+        for line in
+            ["alice:0:5", "alice:100000:0", "alice:4294967290:10", "alice:-5:10", "alice:1:2:3", "alice:x:1", ""]
+        {
             assert!(find(line).is_err(), "{line}");
         }
     }

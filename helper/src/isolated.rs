@@ -39,9 +39,7 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     let proc = open("/proc", flags, Mode::empty()).map_err(call("open /proc"))?;
     process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS)"))?;
     let devpts = new_devpts(real)?;
-    let pty = outer
-        .map(|outer| Pty::new(&devpts, outer, isolation.tree.owner))
-        .transpose()?;
+    let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
     let namespaces = isolation.namespaces;
     let Some((pid, pidfd)) = process::clone_into(namespaces).map_err(|errno| refused_namespace(&proc, errno))? else {
@@ -66,11 +64,7 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
         return Err(error);
     }
-    Ok(Started {
-        pid,
-        pidfd,
-        status: Some(ours),
-    })
+    Ok(Started { pid, pidfd, status: Some(ours) })
 }
 
 /// Without installation: a user namespace of the user's own, in which the build runs as its uid 0.
@@ -93,9 +87,7 @@ fn own_namespace(person: &Person) -> Result<(), Error> {
 fn refused_namespace(proc: &OwnedFd, errno: Errno) -> Error {
     let path = "sys/user/max_user_namespaces";
     let file = openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let value = file
-        .ok()
-        .and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
+    let value = file.ok().and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
     match (errno, value.as_deref().map(str::trim)) {
         (Errno::ENOSPC, Some("0")) => {
             Error::NoUserNamespace("user.max_user_namespaces is 0 on this machine: root allows them with sysctl")
@@ -111,15 +103,9 @@ fn refused_namespace(proc: &OwnedFd, errno: Errno) -> Error {
 fn new_enough_kernel() -> Result<(), Error> {
     let name = nix::sys::utsname::uname().map_err(call("uname"))?;
     let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release
-        .split(['.', '-', '+'])
-        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = release.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (5, 14) {
-        Ok(())
-    } else {
-        Err(Error::OldKernel(release))
-    }
+    if version >= (5, 14) { Ok(()) } else { Err(Error::OldKernel(release)) }
 }
 
 /// PID 1, from its first breath to the fork of the command; then it only watches.
@@ -131,18 +117,7 @@ fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(Own
 }
 
 fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Result<Error, Error> {
-    let Plan {
-        target,
-        limits,
-        environment,
-        start,
-        ignored,
-        cwd,
-        home,
-        quiet,
-        isolation,
-        ..
-    } = plan;
+    let Plan { target, limits, environment, start, ignored, cwd, home, quiet, isolation, .. } = plan;
     let Some(Isolation { hostname, nested, .. }) = isolation else {
         return Err(Error::Said(OURS));
     };
@@ -178,15 +153,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             drop(pty);
             capset::become_target(&target)?;
             let folders = [cwd.unwrap_or_else(|| home.clone()), home, PathBuf::from("/")].into();
-            Ok(Start {
-                launch: start,
-                environment,
-                limits,
-                ignored,
-                folders,
-                quiet,
-            }
-            .go())
+            Ok(Start { launch: start, environment, limits, ignored, folders, quiet }.go())
         }
         Fork::Parent(command) => {
             let child = nix::unistd::Pid::from_raw(command);
@@ -197,9 +164,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             for number in 0..3 {
                 terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
             }
-            let slave = pty
-                .map(|(slave, _)| slave)
-                .filter(|_| foreground == Foreground::OnDemand);
+            let slave = pty.map(|(slave, _)| slave).filter(|_| foreground == Foreground::OnDemand);
             let mut keep = vec![status.as_raw_fd()];
             keep.extend(slave.as_ref().map(AsRawFd::as_raw_fd));
             process::close_all_but(keep).map_err(call("close_range"))?;
@@ -214,7 +179,5 @@ fn no_namespaces_inside(proc: &OwnedFd) -> Result<(), Error> {
     let path = "sys/user/max_user_namespaces";
     let file = openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(call(format!("open /proc/{path}")))?;
-    nix::unistd::write(&file, b"0")
-        .map(drop)
-        .map_err(call(format!("write 0 to /proc/{path}")))
+    nix::unistd::write(&file, b"0").map(drop).map_err(call(format!("write 0 to /proc/{path}")))
 }

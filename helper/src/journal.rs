@@ -45,30 +45,15 @@ impl Journal {
         let target = readlink("/dev/log").map_or_else(|_| PathBuf::from("/dev/log"), PathBuf::from);
         let target = Path::new("/dev").join(target);
         let parent = target.parent().unwrap_or(Path::new("/"));
-        let folder = open(
-            parent,
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .ok();
+        let folder = open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
         let socket = connected(&target);
         let name = target.file_name().map_or_else(|| PathBuf::from("log"), PathBuf::from);
-        Self {
-            socket,
-            folder,
-            name,
-            silent: false,
-        }
+        Self { socket, folder, name, silent: false }
     }
 
     /// A journal that writes nothing: a build tree borrows no privilege, so there is nothing to account for.
     pub fn none() -> Self {
-        Self {
-            socket: None,
-            folder: None,
-            name: PathBuf::new(),
-            silent: true,
-        }
+        Self { socket: None, folder: None, name: PathBuf::new(), silent: true }
     }
 
     /// Writes one line; an error says that it was not taken.
@@ -76,13 +61,9 @@ impl Journal {
         if self.silent {
             return Ok(());
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs() as i64);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         let t = identity::local_time(now);
-        let months = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
+        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let month = months.get(usize::from(t.month).wrapping_sub(1)).unwrap_or(&"Jan");
         let text = format!(
             "<{}>{month} {:2} {:02}:{:02}:{:02} caplet[{}]: {line}",
@@ -107,11 +88,7 @@ impl Journal {
             return Err(Errno::ENOTCONN);
         };
         for attempt in 0..2 {
-            match send(
-                std::os::fd::AsRawFd::as_raw_fd(socket),
-                text,
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-            ) {
+            match send(std::os::fd::AsRawFd::as_raw_fd(socket), text, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
                 Err(Errno::EAGAIN | Errno::ENOBUFS) if attempt == 0 => {
                     let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
                     let _ = poll(&mut wait, PollTimeout::from(PATIENCE));

@@ -37,14 +37,10 @@ impl Start {
         }
         let environment = self.environment.entries();
         match &self.launch {
-            Launch::Policy {
-                program: Program::File(file),
-                argv,
-            } => failed(argv, process::fexecve(file, argv, &environment)),
-            Launch::Policy {
-                program: Program::Script,
-                argv,
-            } => match argv.first() {
+            Launch::Policy { program: Program::File(file), argv } => {
+                failed(argv, process::fexecve(file, argv, &environment))
+            }
+            Launch::Policy { program: Program::Script, argv } => match argv.first() {
                 Some(path) => failed(argv, process::execve(path, argv, &environment)),
                 None => failed(argv, Errno::ENOENT),
             },
@@ -60,10 +56,7 @@ impl Start {
                 if n > 0 && !self.quiet {
                     let shown = |path: &Path| caplet_policy::escape::for_terminal(path.as_os_str().as_bytes());
                     let wanted = self.folders.first().map(|p| shown(p)).unwrap_or_default();
-                    say(&format!(
-                        "{wanted} is not in the session: starting in {}",
-                        shown(folder)
-                    ));
+                    say(&format!("{wanted} is not in the session: starting in {}", shown(folder)));
                 }
                 return;
             }
@@ -110,31 +103,16 @@ fn attempt(file: &CString, argv: &[CString], environment: &[CString]) -> Errno {
 }
 
 fn failed(argv: &[CString], errno: Errno) -> Error {
-    let name = argv
-        .first()
-        .map(|word| word.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Error::Command {
-            name,
-            why: "command not found".into(),
-            code: NOT_FOUND,
-        },
-        Errno::E2BIG => Error::Command {
-            name,
-            why: "the argument list is too long".into(),
-            code: NOT_EXECUTABLE,
-        },
+        Errno::ENOENT | Errno::ENOTDIR => Error::Command { name, why: "command not found".into(), code: NOT_FOUND },
+        Errno::E2BIG => Error::Command { name, why: "the argument list is too long".into(), code: NOT_EXECUTABLE },
         // The kernel wants all of a file's capabilities inside the bounding set: facts.md 3.1, row 11.
         Errno::EPERM => Error::Command {
             name,
             why: "cannot be executed: it carries file capabilities that this session does not hold".into(),
             code: NOT_EXECUTABLE,
         },
-        errno => Error::Command {
-            name,
-            why: format!("cannot be executed: {}", errno.desc()),
-            code: NOT_EXECUTABLE,
-        },
+        errno => Error::Command { name, why: format!("cannot be executed: {}", errno.desc()), code: NOT_EXECUTABLE },
     }
 }

@@ -50,9 +50,7 @@ impl Limits {
         for (resource, soft, hard) in &self.0 {
             let (now, ceiling) = process::limit(*resource).map_err(call("prlimit"))?;
             if *hard > ceiling {
-                let failed = call(format!(
-                    "raise limit {resource} to {hard} (CAP_SYS_RESOURCE is missing?)"
-                ));
+                let failed = call(format!("raise limit {resource} to {hard} (CAP_SYS_RESOURCE is missing?)"));
                 process::set_limit(*resource, now.max(*soft), *hard).map_err(failed)?;
             }
         }

@@ -22,23 +22,12 @@ pub fn write(profiles: &[&Profile], defaults: &Defaults) -> std::io::Result<()> 
 
 fn line(profile: &Profile) -> Line {
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
-    let may_add = if profile.may_add_all {
-        "ALL".into()
-    } else {
-        profile.may_add.to_string()
-    };
+    let may_add = if profile.may_add_all { "ALL".into() } else { profile.may_add.to_string() };
     let mut line = Line::new("profile")
         .field("name", &profile.name)
         .field("scope", scope_name(profile.scope))
         .field("user", if profile.user == UserMode::Root { "root" } else { "self" })
-        .field(
-            "network",
-            if profile.network == Network::Host {
-                "host"
-            } else {
-                "private"
-            },
-        )
+        .field("network", if profile.network == Network::Host { "host" } else { "private" })
         .field(
             "home",
             match profile.home {
@@ -48,14 +37,7 @@ fn line(profile: &Profile) -> Line {
             },
         )
         .field("login", yes_no(profile.login))
-        .field(
-            "auth",
-            if profile.auth == Auth::Password {
-                "password"
-            } else {
-                "none"
-            },
-        )
+        .field("auth", if profile.auth == Auth::Password { "password" } else { "none" })
         .field("privileged", yes_no(profile.privileged))
         .field("until", profile.valid_until.map(until).unwrap_or_default())
         .field("caps", profile.starting_set().to_string())
@@ -72,10 +54,7 @@ fn line(profile: &Profile) -> Line {
 fn until(moment: Moment) -> String {
     match moment {
         Moment::Local(t) => {
-            format!(
-                "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-                t.year, t.month, t.day, t.hour, t.minute, t.second
-            )
+            format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year, t.month, t.day, t.hour, t.minute, t.second)
         }
         Moment::Unix(seconds) => until(Moment::Local(crate::sys::identity::local_time(seconds))),
     }

@@ -74,11 +74,7 @@ fn run() -> Result<i32, Error> {
     let cwd = std::env::current_dir().ok();
     let moment = Moment::now()?;
     let policy = policy_files::read(inherited.power, request.policy.as_deref());
-    let mut trail = Trail {
-        power: inherited.power,
-        person: &person,
-        journal: None,
-    };
+    let mut trail = Trail { power: inherited.power, person: &person, journal: None };
     let policy = policy.map_err(|error| trail.fault(error))?;
     let caller = person.as_caller(true)?;
     let verdict = consider(&policy, &caller, &moment, &person, &request);
@@ -95,15 +91,7 @@ fn run() -> Result<i32, Error> {
     let borrowed = inherited.power == Power::Setuid;
     let recorded = Recorded::of(granted, person.clone(), journal, &request, cwd.as_deref(), borrowed)?;
     announce(recorded.grant(), &request, inherited.power);
-    let plan = Plan::of(
-        recorded.grant(),
-        &person,
-        &caller,
-        &request,
-        inherited,
-        cwd,
-        moment.held,
-    )?;
+    let plan = Plan::of(recorded.grant(), &person, &caller, &request, inherited, cwd, moment.held)?;
     drop((request, caller, moment));
     supervise(plan, recorded, person)
 }
@@ -112,9 +100,7 @@ fn run() -> Result<i32, Error> {
 fn supervise(plan: Plan, recorded: Recorded, person: Person) -> Result<i32, Error> {
     let outer = if plan.isolation.is_some() { Outer::find()? } else { None };
     let (guards_end, relays_end) = wire::pair()?;
-    nix::sys::signal::SigSet::all()
-        .thread_block()
-        .map_err(call("sigprocmask"))?;
+    nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
     match process::fork().map_err(call("fork"))? {
         Fork::Child => {
             drop(relays_end);
@@ -128,13 +114,7 @@ fn supervise(plan: Plan, recorded: Recorded, person: Person) -> Result<i32, Erro
                 person.become_again(None)?;
             }
             drop((plan, recorded, person));
-            Ok(Relay {
-                guard: relays_end,
-                outer,
-                ignored,
-                shares_group,
-            }
-            .run())
+            Ok(Relay { guard: relays_end, outer, ignored, shares_group }.run())
         }
     }
 }
@@ -229,11 +209,7 @@ impl Trail<'_> {
         let person = self.person;
         trail::probe(self.journal()?, person, "judge", request, &verdict);
         let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
-        let caps = if grant.caps().is_empty() {
-            "none".into()
-        } else {
-            grant.caps().to_string()
-        };
+        let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
         let scope = trail::scope_name(grant.profile().scope);
         let text = format!("granted by profile \"{}\" ({scope}): {caps}\n", grant.profile().name);
         let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());

@@ -8,10 +8,8 @@ use std::os::fd::OwnedFd;
 
 /// `ping` without a capability, and ports below 1024 without one: the network is the session's alone. Written from
 /// outside: the group range names ids that are not mapped inside.
-const SYSCTLS: [(&str, &str); 2] = [
-    ("ipv4/ping_group_range", "0 2147483647"),
-    ("ipv4/ip_unprivileged_port_start", "0"),
-];
+const SYSCTLS: [(&str, &str); 2] =
+    [("ipv4/ping_group_range", "0 2147483647"), ("ipv4/ip_unprivileged_port_start", "0")];
 
 /// Prepares the network namespace that this process is in. `proc` is a `/proc`; its `sys/net` is the caller's.
 pub fn prepare(proc: &OwnedFd) -> Result<(), Error> {

@@ -98,9 +98,7 @@ impl Plan {
             ignored: inherited.ignored,
             cwd,
             home: person.home.clone(),
-            lifetime: profile
-                .max_lifetime
-                .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+            lifetime: profile.max_lifetime.map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
             quiet: request.quiet,
             isolation,
             power: inherited.power,
@@ -115,19 +113,12 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
         (Scope::Isolated, UserMode::Root) => Target::namespace_root(grant.caps()),
         (Scope::Isolated, UserMode::Own) => Target::ambient(person.uid, person.gid, grant.caps()),
         (Scope::Host, _) => {
-            let target = Target {
-                groups: Some(groups.into()),
-                ..Target::ambient(person.uid, person.gid, grant.caps())
-            };
+            let target =
+                Target { groups: Some(groups.into()), ..Target::ambient(person.uid, person.gid, grant.caps()) };
             match profile.no_new_privs {
                 true => target,
                 // Setuid programs must work whole or not at all: nothing is cut that they would miss.
-                false => Target {
-                    bounding: None,
-                    securebits: 0,
-                    no_new_privs: false,
-                    ..target
-                },
+                false => Target { bounding: None, securebits: 0, no_new_privs: false, ..target },
             }
         }
     }
@@ -148,10 +139,9 @@ fn kept_groups(keep: &GroupsKeep, caller: &Caller) -> Vec<u32> {
 
 fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Result<Launch, Error> {
     match (&request.start, grant.command_path()) {
-        (Start::Command(argv), Some(path)) => Ok(Launch::Policy {
-            program: command::open(path)?,
-            argv: strings(command::argv(path, argv))?,
-        }),
+        (Start::Command(argv), Some(path)) => {
+            Ok(Launch::Policy { program: command::open(path)?, argv: strings(command::argv(path, argv))? })
+        }
         (Start::Command(argv), None) => Ok(Launch::Search(strings(argv.iter().cloned())?)),
         (Start::Shell, _) => {
             let front = front_end(power);
@@ -161,20 +151,14 @@ fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Re
                 code: NOT_FOUND,
             };
             let file = open(&front, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(missing)?;
-            let mut argv = vec![
-                OsString::from("caplet-session"),
-                flag("--shell=", shell(grant.profile(), person)),
-            ];
+            let mut argv = vec![OsString::from("caplet-session"), flag("--shell=", shell(grant.profile(), person))];
             if !grant.added().is_empty() {
                 argv.push(flag("--added=", grant.added().to_string()));
             }
             if request.quiet {
                 argv.push("--quiet".into());
             }
-            Ok(Launch::Stage {
-                file,
-                argv: strings(argv)?,
-            })
+            Ok(Launch::Stage { file, argv: strings(argv)? })
         }
     }
 }
@@ -196,14 +180,8 @@ fn shell(profile: &Profile, person: &Person) -> PathBuf {
         Some(shell) => PathBuf::from(shell),
         None => person.shell.clone(),
     };
-    let is_ours = own
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("caplet"));
-    if is_ours || !own.is_absolute() {
-        PathBuf::from("/bin/bash")
-    } else {
-        own
-    }
+    let is_ours = own.file_name().is_some_and(|name| name.to_string_lossy().starts_with("caplet"));
+    if is_ours || !own.is_absolute() { PathBuf::from("/bin/bash") } else { own }
 }
 
 /// The front end's file: the installed one, or the neighbour in a build tree.
@@ -226,11 +204,7 @@ impl Isolation {
             namespaces |= CLONE_NEWTIME;
         }
         // Without installation the build runs in a user namespace of the user's own, as its uid 0.
-        let outside = if power == Power::Setuid {
-            (person.uid, person.gid)
-        } else {
-            (0, 0)
-        };
+        let outside = if power == Power::Setuid { (person.uid, person.gid) } else { (0, 0) };
         let mknod = held.bits() & (1 << 27) != 0 && power == Power::Setuid;
         Ok(Self {
             namespaces,
@@ -249,10 +223,7 @@ mod tests {
     use caplet_policy::judge::Group;
 
     fn caller() -> Caller {
-        let group = |gid: u32, name: &str| Group {
-            gid,
-            name: Some(name.into()),
-        };
+        let group = |gid: u32, name: &str| Group { gid, name: Some(name.into()) };
         Caller {
             uid: 1001,
             name: "alice".into(),
@@ -268,11 +239,8 @@ mod tests {
 
     #[test]
     fn groups_keep_narrows_and_never_adds() {
-        let keep = GroupsKeep::Listed(vec![
-            Subject::Name("staff".into()),
-            Subject::Id(27),
-            Subject::Name("wheel".into()),
-        ]);
+        let keep =
+            GroupsKeep::Listed(vec![Subject::Name("staff".into()), Subject::Id(27), Subject::Name("wheel".into())]);
         assert_eq!(kept_groups(&keep, &caller()), [27, 50]);
     }
 }

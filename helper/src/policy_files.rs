@@ -20,10 +20,7 @@ pub fn read(power: Power, asked: Option<&OsStr>) -> Result<Document, Error> {
         (Power::None, None) => return Ok(Document::built_in()),
         (Power::None, Some(path)) => {
             let text = std::fs::read_to_string(path).map_err(|e| faulty(&path.to_string_lossy(), &e.to_string()))?;
-            vec![Source {
-                path: path.to_string_lossy().into_owned(),
-                text,
-            }]
+            vec![Source { path: path.to_string_lossy().into_owned(), text }]
         }
         (Power::Setuid, Some(_)) => {
             let text = "--policy is only for a helper without the setuid bit: here the administrator's policy holds";
@@ -33,20 +30,9 @@ pub fn read(power: Power, asked: Option<&OsStr>) -> Result<Document, Error> {
     };
     Document::read(&sources).map_err(|Faults { faults, contact }| {
         let first = faults.first();
-        let detail = first.map(|f| {
-            format!(
-                "{}:{}:{}: {} ({} in all)",
-                f.file,
-                f.line,
-                f.column,
-                f.message,
-                faults.len()
-            )
-        });
-        Error::Policy {
-            detail: detail.unwrap_or_default(),
-            contact,
-        }
+        let detail =
+            first.map(|f| format!("{}:{}:{}: {} ({} in all)", f.file, f.line, f.column, f.message, faults.len()));
+        Error::Policy { detail: detail.unwrap_or_default(), contact }
     })
 }
 
@@ -67,9 +53,7 @@ fn installed() -> Result<Vec<Source>, Error> {
 /// The drop-ins' names in byte order; those that start with a dot are editors' and package managers' leftovers.
 fn names(folder: &OwnedFd) -> Result<Vec<OsString>, Error> {
     let fault = |e: nix::Error| faulty("/etc/caplet/policy.d", e.desc());
-    let copy = folder
-        .try_clone()
-        .map_err(|e| faulty("/etc/caplet/policy.d", &e.to_string()))?;
+    let copy = folder.try_clone().map_err(|e| faulty("/etc/caplet/policy.d", &e.to_string()))?;
     let mut dir = nix::dir::Dir::from_fd(copy).map_err(fault)?;
     let mut names = Vec::new();
     for entry in dir.iter() {
@@ -90,10 +74,7 @@ fn source(folder: &OwnedFd, name: &OsStr, prefix: &str) -> Result<Source, Error>
         return Err(faulty(&path, "larger than 16 MiB"));
     }
     let mut bytes = Vec::with_capacity(stat.st_size as usize + 1);
-    File::from(file)
-        .take(LARGEST)
-        .read_to_end(&mut bytes)
-        .map_err(|e| faulty(&path, &e.to_string()))?;
+    File::from(file).take(LARGEST).read_to_end(&mut bytes).map_err(|e| faulty(&path, &e.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| faulty(&path, "not UTF-8"))?;
     Ok(Source { path, text })
 }
@@ -107,8 +88,5 @@ fn distrusted(path: &str, why: Distrust) -> Error {
 }
 
 fn faulty(path: &str, why: &str) -> Error {
-    Error::Policy {
-        detail: format!("{path}: {why}"),
-        contact: None,
-    }
+    Error::Policy { detail: format!("{path}: {why}"), contact: None }
 }

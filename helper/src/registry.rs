@@ -58,9 +58,7 @@ fn folder() -> Result<OwnedFd, Error> {
     .map_err(call(named("open")))?;
     let stat = fstat(&folder).map_err(call(named("fstat")))?;
     if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 {
-        return Err(call(named(
-            "the folder must belong to root and be writable by nobody else:",
-        ))(Errno::EPERM));
+        return Err(call(named("the folder must belong to root and be writable by nobody else:"))(Errno::EPERM));
     }
     Ok(folder)
 }

@@ -51,14 +51,8 @@ const MS_SLAVE: u64 = libc::MS_SLAVE;
 const MS_PRIVATE: u64 = libc::MS_PRIVATE;
 
 /// Character devices: name, major, minor.
-const NODES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
@@ -119,11 +113,7 @@ impl Tree {
     fn keep(&self, user: UserFiles) -> Result<Kept, Error> {
         let copy = |fd: OwnedFd, name: &str, set: u64| -> Result<(OwnedFd, OwnedFd), Error> {
             let tree = mount::clone_tree(&fd, "", true).map_err(call(format!("open_tree {name}")))?;
-            let attributes = Attributes {
-                set,
-                propagation: MS_SLAVE,
-                ..Attributes::default()
-            };
+            let attributes = Attributes { set, propagation: MS_SLAVE, ..Attributes::default() };
             mount::set_attributes(&tree, "", true, attributes).map_err(call(format!("mount_setattr {name}")))?;
             Ok((tree, fd))
         };
@@ -138,17 +128,10 @@ impl Tree {
             writable.push((path, tree, at));
         }
         let mut devices = Vec::new();
-        let nodes = NODES
-            .iter()
-            .map(|(name, _, _)| format!("/dev/{name}"))
-            .filter(|_| !self.mknod);
+        let nodes = NODES.iter().map(|(name, _, _)| format!("/dev/{name}")).filter(|_| !self.mknod);
         for path in nodes.chain(self.devices.iter().cloned()) {
             let tree = mount::clone_tree(standard_cwd(), &path, false).map_err(call(format!("open_tree {path}")))?;
-            let attributes = Attributes {
-                set: NOSUID | NOEXEC,
-                propagation: MS_PRIVATE,
-                ..Attributes::default()
-            };
+            let attributes = Attributes { set: NOSUID | NOEXEC, propagation: MS_PRIVATE, ..Attributes::default() };
             mount::set_attributes(&tree, "", false, attributes).map_err(call(format!("mount_setattr {path}")))?;
             devices.push((path, tree));
         }
@@ -160,24 +143,14 @@ impl Tree {
                 Err(errno) => return Err(call(format!("open_tree {name}"))(errno)),
                 Ok(tree) => {
                     let set = RDONLY | NOSUID | NODEV | NOEXEC;
-                    let attributes = Attributes {
-                        set,
-                        propagation: MS_PRIVATE,
-                        ..Attributes::default()
-                    };
+                    let attributes = Attributes { set, propagation: MS_PRIVATE, ..Attributes::default() };
                     mount::set_attributes(&tree, "", true, attributes)
                         .map_err(call(format!("mount_setattr {name}")))?;
                     services.push((path, tree));
                 }
             }
         }
-        Ok(Kept {
-            home,
-            home_parent: user.home_parent,
-            writable,
-            devices,
-            services,
-        })
+        Ok(Kept { home, home_parent: user.home_parent, writable, devices, services })
     }
 
     /// A small `/dev`: the nodes every program expects, a devpts of its own, what the profile lists.
@@ -239,15 +212,9 @@ impl Tree {
 
     /// Hides all homes and puts the user's own back.
     fn homes(&self, kept: &Kept) -> Result<(), Error> {
-        let own_mask = self
-            .home_mask
-            .as_deref()
-            .filter(|mask| !HOMES.iter().any(|h| Path::new(h) == *mask));
+        let own_mask = self.home_mask.as_deref().filter(|mask| !HOMES.iter().any(|h| Path::new(h) == *mask));
         for mask in HOMES.iter().map(Path::new).chain(own_mask) {
-            let target = match (
-                mount::openat2(standard_cwd(), mask, libc::O_PATH | libc::O_DIRECTORY, 0),
-                mask,
-            ) {
+            let target = match (mount::openat2(standard_cwd(), mask, libc::O_PATH | libc::O_DIRECTORY, 0), mask) {
                 (Ok(target), _) => target,
                 (Err(Errno::ENOENT | Errno::ENOTDIR), _) => continue,
                 // Below a mount that root may not enter (FUSE, root_squash): the user's own descriptor leads there.
@@ -259,11 +226,7 @@ impl Tree {
                 },
             };
             let over = tmpfs("755", None, NOSUID | NODEV)?;
-            let inside = self
-                .home
-                .strip_prefix(mask)
-                .ok()
-                .filter(|rest| !rest.as_os_str().is_empty());
+            let inside = self.home.strip_prefix(mask).ok().filter(|rest| !rest.as_os_str().is_empty());
             if let Some(rest) = inside {
                 folders(&over, rest)?;
             }
@@ -280,10 +243,7 @@ impl Tree {
                     .map_err(call("open the home's place"))?;
                 self.put_home(kept, &at)?;
             }
-            let read_only = Attributes {
-                set: RDONLY,
-                ..Attributes::default()
-            };
+            let read_only = Attributes { set: RDONLY, ..Attributes::default() };
             mount::set_attributes(&over, "", false, read_only).map_err(call("make a mask read-only"))?;
         }
         if self.home_mask.is_none() {
@@ -310,17 +270,11 @@ impl Tree {
         let failed = || call(format!("mount {path}"));
         let rest = Path::new(path).strip_prefix(&self.home).ok();
         if let (Some(rest), Some(home)) = (rest, home) {
-            let rest = if rest.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                rest
-            };
+            let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
             let inside = mount::openat2(home, rest, libc::O_PATH, mount::RESOLVE_NO_SYMLINKS).map_err(failed())?;
             return mount::attach(tree, inside, "").map_err(failed());
         }
-        let fresh = ["/tmp", "/var/tmp", "/run", "/dev/shm"]
-            .into_iter()
-            .find(|top| Path::new(path).starts_with(top));
+        let fresh = ["/tmp", "/var/tmp", "/run", "/dev/shm"].into_iter().find(|top| Path::new(path).starts_with(top));
         if let Some(top) = fresh {
             let folder = mount::openat2(standard_cwd(), top, libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(failed())?;
             folders(&folder, Path::new(path).strip_prefix(top).unwrap_or(Path::new("")))?;
@@ -348,16 +302,9 @@ impl Tree {
                 opened => opened.map_err(call(format!("open {path} to hide it")))?,
             };
             let stat = nix::sys::stat::fstat(&target).map_err(call(format!("fstat {path}")))?;
-            let what = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-                "folder"
-            } else {
-                "file"
-            };
+            let what = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { "folder" } else { "file" };
             let empty = mount::clone_tree(&void, what, false).map_err(call("open_tree an empty mask"))?;
-            let attributes = Attributes {
-                set: RDONLY,
-                ..Attributes::default()
-            };
+            let attributes = Attributes { set: RDONLY, ..Attributes::default() };
             mount::set_attributes(&empty, "", false, attributes).map_err(call("make a mask read-only"))?;
             mount::attach(&empty, &target, "").map_err(call(format!("hide {path}")))?;
         }
@@ -376,11 +323,7 @@ struct Kept {
 
 /// Nothing goes out, everything is read-only and without setuid.
 fn seal() -> Result<(), Error> {
-    let attributes = Attributes {
-        set: RDONLY | NOSUID,
-        propagation: MS_SLAVE,
-        ..Attributes::default()
-    };
+    let attributes = Attributes { set: RDONLY | NOSUID, propagation: MS_SLAVE, ..Attributes::default() };
     mount::set_attributes(standard_cwd(), "/", true, attributes)
         .map_err(call("mount_setattr / (read-only, nosuid, slave)"))
 }
@@ -390,11 +333,7 @@ fn home_mask(home: &Path) -> Option<PathBuf> {
     if !home.is_absolute() || home.components().any(|c| c == std::path::Component::ParentDir) {
         return None;
     }
-    if let Some(known) = HOMES
-        .iter()
-        .map(Path::new)
-        .find(|top| home.starts_with(top) && home != *top)
-    {
+    if let Some(known) = HOMES.iter().map(Path::new).find(|top| home.starts_with(top) && home != *top) {
         return Some(known.into());
     }
     let parent = home.parent()?;
@@ -457,9 +396,7 @@ fn folders(top: impl AsFd, path: &Path) -> Result<(), Error> {
 
 fn empty_file(top: &OwnedFd, path: &Path) -> Result<(), Error> {
     let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    nix::fcntl::openat(top, path, flags, mode(0))
-        .map(drop)
-        .map_err(call(format!("create {}", path.display())))
+    nix::fcntl::openat(top, path, flags, mode(0)).map(drop).map_err(call(format!("create {}", path.display())))
 }
 
 #[cfg(test)]

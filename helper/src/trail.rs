@@ -36,16 +36,8 @@ impl Recorded {
         borrowed: bool,
     ) -> Result<Self, Error> {
         let profile = grant.grant().profile();
-        let slot = if borrowed {
-            Some(Slot::take(person.uid, profile.max_sessions)?)
-        } else {
-            None
-        };
-        let id: String = process::random()
-            .map_err(call("getrandom"))?
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let slot = if borrowed { Some(Slot::take(person.uid, profile.max_sessions)?) } else { None };
+        let id: String = process::random().map_err(call("getrandom"))?.iter().map(|b| format!("{b:02x}")).collect();
         let granted = grant.grant();
         let line = asked(Line::new("grant").field("id", &id), &person, &profile.name, request)
             .field("scope", scope_name(profile.scope))
@@ -58,14 +50,7 @@ impl Recorded {
         if let Some(slot) = &slot {
             slot.record(line.text());
         }
-        Ok(Self {
-            grant,
-            id,
-            person,
-            journal,
-            slot,
-            since: process::boot_time(),
-        })
+        Ok(Self { grant, id, person, journal, slot, since: process::boot_time() })
     }
 
     pub fn grant(&self) -> &Grant {
@@ -78,16 +63,9 @@ impl Recorded {
 
     /// The part that the guard keeps: what is needed to write `end`, and the place in the registry.
     pub fn into_ending(self) -> Ending {
-        let line = Line::new("end")
-            .field("id", &self.id)
-            .person(&self.person)
-            .field("profile", &self.grant().profile().name);
-        Ending {
-            line,
-            journal: self.journal,
-            slot: self.slot,
-            since: self.since,
-        }
+        let line =
+            Line::new("end").field("id", &self.id).person(&self.person).field("profile", &self.grant().profile().name);
+        Ending { line, journal: self.journal, slot: self.slot, since: self.since }
     }
 }
 
@@ -115,9 +93,7 @@ impl Ending {
 /// Logs a refusal of the judge, or any other of ours.
 pub fn refused(journal: &mut Journal, person: &Person, request: &Request, reason: &str) {
     let profile = request.profile.as_deref().unwrap_or_default();
-    let line = asked(Line::new("refuse"), person, profile, request)
-        .field("reason", reason)
-        .command(&command(request));
+    let line = asked(Line::new("refuse"), person, profile, request).field("reason", reason).command(&command(request));
     let _ = journal.write(Severity::Warning, line.text());
 }
 
@@ -134,24 +110,15 @@ pub fn probe(journal: &mut Journal, person: &Person, verb: &str, request: &Reque
         Err(_) => request.profile.as_deref().unwrap_or_default(),
     };
     let line = asked(Line::new("probe").field("verb", verb), person, profile, request)
-        .field(
-            "verdict",
-            verdict.as_ref().map_or_else(Refusal::log_reason, |_| "granted"),
-        )
+        .field("verdict", verdict.as_ref().map_or_else(Refusal::log_reason, |_| "granted"))
         .command(&command(request));
     let _ = journal.write(Severity::Info, line.text());
 }
 
 fn asked(line: Line, person: &Person, profile: &str, request: &Request) -> Line {
     let line = line.person(person).field("profile", profile);
-    let line = line
-        .field("add", request.add.to_string())
-        .field("drop", request.drop.to_string());
-    if request.privileged {
-        line.field("privileged", "yes")
-    } else {
-        line
-    }
+    let line = line.field("add", request.add.to_string()).field("drop", request.drop.to_string());
+    if request.privileged { line.field("privileged", "yes") } else { line }
 }
 
 /// `isolated` or `host`.

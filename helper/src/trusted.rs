@@ -21,11 +21,7 @@ pub enum Distrust {
 }
 
 fn sound(stat: &FileStat) -> Result<(), Distrust> {
-    if stat.st_uid == 0 && stat.st_mode & 0o022 == 0 {
-        Ok(())
-    } else {
-        Err(Distrust::Writable)
-    }
+    if stat.st_uid == 0 && stat.st_mode & 0o022 == 0 { Ok(()) } else { Err(Distrust::Writable) }
 }
 
 fn is(stat: &FileStat, kind: u32) -> bool {

@@ -61,26 +61,14 @@ pub fn open(
     for path in &isolation.tree.writable {
         writable.push((path.clone(), next().ok_or_else(missing)?));
     }
-    Ok((
-        kernel,
-        UserFiles {
-            home,
-            home_parent,
-            writable,
-        },
-    ))
+    Ok((kernel, UserFiles { home, home_parent, writable }))
 }
 
 /// Waits for the numbers; gives up when the relay is gone, since a dead file server can hold the child for ever.
 fn wait_for(reader: &OwnedFd, relay: BorrowedFd<'_>, child: i32, expected: usize) -> Result<Vec<i32>, Error> {
-    let mut waits = [
-        PollFd::new(reader.as_fd(), PollFlags::POLLIN),
-        PollFd::new(relay, PollFlags::POLLHUP),
-    ];
+    let mut waits = [PollFd::new(reader.as_fd(), PollFlags::POLLIN), PollFd::new(relay, PollFlags::POLLHUP)];
     while !matches!(poll(&mut waits, PollTimeout::NONE), Ok(n) if n > 0) {}
-    let gone = waits[1]
-        .revents()
-        .is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
+    let gone = waits[1].revents().is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
     if gone {
         let _ = process::kill(child, libc::SIGKILL);
         return Err(Error::Said(OURS));
@@ -89,10 +77,9 @@ fn wait_for(reader: &OwnedFd, relay: BorrowedFd<'_>, child: i32, expected: usize
     let got = std::fs::File::from(reader.try_clone().map_err(|_| call("dup")(Errno::EMFILE))?).read_exact(&mut bytes);
     let ended = process::wait(Some(child), libc::WEXITED).map_err(call("waitid"))?;
     match (got, ended) {
-        (Ok(()), Some((_, process::Change::Exited(0)))) => Ok(bytes
-            .chunks_exact(4)
-            .map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]]))
-            .collect()),
+        (Ok(()), Some((_, process::Change::Exited(0)))) => {
+            Ok(bytes.chunks_exact(4).map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]])).collect())
+        }
         _ => Err(Error::Said(OURS)),
     }
 }
@@ -128,10 +115,7 @@ fn child(
     for path in &tree.writable {
         let opened = folder(Path::new(path), mount::RESOLVE_NO_SYMLINKS);
         let why = |errno: Errno| {
-            Error::Unsupported(format!(
-                "the profile's writable path {path} cannot be opened as you: {}",
-                errno.desc()
-            ))
+            Error::Unsupported(format!("the profile's writable path {path} cannot be opened as you: {}", errno.desc()))
         };
         numbers.push(opened.map_err(why)?.into_raw_fd());
     }
@@ -139,12 +123,7 @@ fn child(
 }
 
 fn folder(path: &Path, resolve: u64) -> Result<OwnedFd, Errno> {
-    mount::openat2(
-        standard_cwd(),
-        path,
-        libc::O_PATH,
-        resolve | mount::RESOLVE_NO_MAGICLINKS,
-    )
+    mount::openat2(standard_cwd(), path, libc::O_PATH, resolve | mount::RESOLVE_NO_MAGICLINKS)
 }
 
 /// The home's descriptor, or -1. Through a symbolic link only where it leads to a folder of the user's own: a home

@@ -42,10 +42,7 @@ impl Capability {
         }
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
         let found = CapSet::KNOWN.iter().find(|cap| cap.name() == name);
-        found.ok_or_else(|| NameError::Unknown {
-            text: text.to_owned(),
-            near: nearest_name(name),
-        })
+        found.ok_or_else(|| NameError::Unknown { text: text.to_owned(), near: nearest_name(name) })
     }
 }
 
@@ -121,9 +118,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     for (i, x) in a.iter().enumerate() {
         let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut cost = (at(&row, j) + usize::from(x != y))
-                .min(at(&row, j + 1) + 1)
-                .min(at(&next, j) + 1);
+            let mut cost = (at(&row, j) + usize::from(x != y)).min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
             if i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x) {
                 cost = cost.min(at(&before, j - 1) + 1);
             }
@@ -193,9 +188,7 @@ impl CapSet {
     }
     /// Its members by number.
     pub fn iter(self) -> impl Iterator<Item = Capability> {
-        (0..Capability::COUNT)
-            .filter_map(Capability::from_number)
-            .filter(move |c| self.contains(*c))
+        (0..Capability::COUNT).filter_map(Capability::from_number).filter(move |c| self.contains(*c))
     }
 }
 
@@ -286,13 +279,9 @@ mod tests {
 
     #[test]
     fn names_stand_at_the_kernels_numbers() {
-        for (number, name) in [
-            (0, "CHOWN"),
-            (12, "NET_ADMIN"),
-            (21, "SYS_ADMIN"),
-            (25, "SYS_TIME"),
-            (40, "CHECKPOINT_RESTORE"),
-        ] {
+        for (number, name) in
+            [(0, "CHOWN"), (12, "NET_ADMIN"), (21, "SYS_ADMIN"), (25, "SYS_TIME"), (40, "CHECKPOINT_RESTORE")]
+        {
             assert_eq!(cap(name).number(), number);
             assert_eq!(cap(name).name(), name);
         }
@@ -332,10 +321,7 @@ mod tests {
             "\u{17f}YS_ADMIN",
             "docker",
         ] {
-            assert!(
-                matches!(Capability::parse(text), Err(NameError::Unknown { .. })),
-                "{text:?}"
-            );
+            assert!(matches!(Capability::parse(text), Err(NameError::Unknown { .. })), "{text:?}");
         }
         for text in ["", " ", "\t"] {
             assert_eq!(Capability::parse(text), Err(NameError::Empty), "{text:?}");
@@ -355,15 +341,7 @@ mod tests {
         ] {
             assert_eq!(near(text), Some(name), "{text}");
         }
-        for text in [
-            "12",
-            "X",
-            "ADMIN",
-            "docker",
-            "CHECKPOINT",
-            "frobnicate",
-            &"NET_ADMIN".repeat(20_000),
-        ] {
+        for text in ["12", "X", "ADMIN", "docker", "CHECKPOINT", "frobnicate", &"NET_ADMIN".repeat(20_000)] {
             assert_eq!(near(text), None, "{}", text.len());
         }
     }
@@ -371,10 +349,7 @@ mod tests {
     #[test]
     fn errors_are_one_safe_line() {
         let text = |t: &str| Capability::parse(t).unwrap_err().to_string();
-        assert_eq!(
-            text("NET-ADMIN"),
-            "unknown capability \"NET-ADMIN\"; did you mean NET_ADMIN?"
-        );
+        assert_eq!(text("NET-ADMIN"), "unknown capability \"NET-ADMIN\"; did you mean NET_ADMIN?");
         assert_eq!(text("a\n\u{1b}[31m"), "unknown capability \"a\\n\\x1b[31m\"");
         assert_eq!(text(""), "empty capability name");
         assert!(text(&"x".repeat(100_000)).len() < 200);
@@ -384,10 +359,7 @@ mod tests {
     fn the_sets_of_docker_and_podman() {
         assert_eq!(CapSet::DOCKER.iter().count(), 14);
         assert_eq!(CapSet::PODMAN.iter().count(), 11);
-        assert_eq!(
-            CapSet::DOCKER.minus(CapSet::PODMAN).to_string(),
-            "NET_RAW,MKNOD,AUDIT_WRITE"
-        );
+        assert_eq!(CapSet::DOCKER.minus(CapSet::PODMAN).to_string(), "NET_RAW,MKNOD,AUDIT_WRITE");
         assert_eq!(CapSet::PODMAN.minus(CapSet::DOCKER), CapSet::EMPTY);
         assert_eq!(CapSet::KNOWN.iter().count(), 41);
         assert_eq!(CapSet::from_bits(u64::MAX), CapSet::KNOWN);
@@ -411,17 +383,7 @@ mod tests {
 
     #[test]
     fn a_bad_value_leaves_the_list_as_it_was() {
-        for text in [
-            "",
-            ",",
-            "KILL,",
-            ",KILL",
-            "KILL,,CHOWN",
-            "KILL,nosuch",
-            "ALL,CAP_ALL",
-            "ALL,",
-            "CAP_ALL",
-        ] {
+        for text in ["", ",", "KILL,", ",KILL", "KILL,,CHOWN", "KILL,nosuch", "ALL,CAP_ALL", "ALL,", "CAP_ALL"] {
             let mut caps = list(&["CHOWN"]).unwrap();
             assert!(caps.add_text(text).is_err(), "{text:?}");
             assert_eq!(caps.to_string(), "CHOWN", "{text:?}");

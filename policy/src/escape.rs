@@ -48,11 +48,7 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece<'_>> {
         let valid = chunk.valid();
         let good = valid.char_indices().map(move |(at, c)| {
             let whole = valid.get(at..at + c.len_utf8()).unwrap_or(valid);
-            if printable(c) {
-                Piece::Shown(c)
-            } else {
-                Piece::Hidden(whole.as_bytes())
-            }
+            if printable(c) { Piece::Shown(c) } else { Piece::Hidden(whole.as_bytes()) }
         });
         good.chain(chunk.invalid().chunks(1).map(Piece::Hidden))
     })
@@ -151,11 +147,7 @@ fn push_log(out: &mut String, piece: &Piece<'_>, quote: char) {
 /// bytes it is cut after a whole escape, with the mark `[...N]` where N is the number of bytes (of this text)
 /// left out. An open quote is closed before the mark; the mark comes on top of the limit.
 pub fn log_command(argv: &[&[u8]], limit: usize) -> String {
-    let mut text = Cut {
-        out: String::new(),
-        room: limit,
-        left: 0,
-    };
+    let mut text = Cut { out: String::new(), room: limit, left: 0 };
     for (n, word) in argv.iter().enumerate() {
         if n > 0 {
             text.push(" ", 0);
@@ -210,6 +202,7 @@ impl Cut {
 
 /// One log line (`grant id=7f user=alice command="ip route"`) back into its event word and its fields.
 /// `None` if it is not of that form.
+#[allow(clippy::type_complexity)] // an event word and its fields
 pub fn parse_log_line(line: &str) -> Option<(String, Vec<(String, Vec<u8>)>)> {
     let (event, mut rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
     if event.is_empty() || !event.bytes().all(|b| b.is_ascii_lowercase()) {
@@ -324,10 +317,7 @@ mod tests {
         if let Some(inside) = text.strip_prefix('$') {
             return read_word(inside.as_bytes(), b'\'').unwrap().0;
         }
-        text.replace("'\\''", "\0")
-            .replace('\'', "")
-            .replace('\0', "'")
-            .into_bytes()
+        text.replace("'\\''", "\0").replace('\'', "").replace('\0', "'").into_bytes()
     }
 
     #[test]
@@ -385,10 +375,7 @@ mod tests {
     #[test]
     fn commands_stay_readable() {
         for (argv, text) in [
-            (
-                &[&b"ip"[..], b"route", b"add", b"default", b"via", b"10.0.0.1"][..],
-                "ip route add default via 10.0.0.1",
-            ),
+            (&[&b"ip"[..], b"route", b"add", b"default", b"via", b"10.0.0.1"][..], "ip route add default via 10.0.0.1"),
             (&[b"echo", b"two words", b""], "echo 'two words' ''"),
             (&[b"echo", b"it's"], "echo 'it\\'s'"),
             (&[b"a\nb"], "'a\\x0ab'"),
@@ -420,10 +407,7 @@ mod tests {
             b"=",
             b" ",
         ] {
-            assert_eq!(
-                around(&[b"id", word, b"end"]),
-                Some(vec![b"id".to_vec(), word.to_vec(), b"end".to_vec()])
-            );
+            assert_eq!(around(&[b"id", word, b"end"]), Some(vec![b"id".to_vec(), word.to_vec(), b"end".to_vec()]));
         }
     }
 
@@ -464,17 +448,7 @@ mod tests {
             assert_eq!(parse_log_line(line), None, "{line:?}");
         }
         assert_eq!(parse_log_line("end"), Some(("end".to_owned(), vec![])));
-        for value in [
-            &b" "[..],
-            b"a  b",
-            b"a ",
-            b" a",
-            b"'a",
-            b"a'b'",
-            b"'\\'",
-            b"a\nb",
-            b"\"a\"",
-        ] {
+        for value in [&b" "[..], b"a  b", b"a ", b" a", b"'a", b"a'b'", b"'\\'", b"a\nb", b"\"a\""] {
             assert_eq!(parse_log_command(value), None, "{value:?}");
         }
     }

@@ -128,12 +128,7 @@ mod tests {
     #[test]
     fn the_table_is_the_tsv() {
         let word = |degree: Degree, words: [&'static str; 3]| words[degree as usize];
-        let mut text = include_str!("../data/capabilities.tsv")
-            .lines()
-            .next()
-            .unwrap()
-            .to_owned()
-            + "\n";
+        let mut text = include_str!("../data/capabilities.tsv").lines().next().unwrap().to_owned() + "\n";
         for cap in CapSet::KNOWN.iter() {
             let e = entry(cap);
             text += &format!(

@@ -49,9 +49,7 @@ pub struct World<'a> {
 
 impl std::fmt::Debug for World<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
-            .field("machine", &self.machine)
-            .finish_non_exhaustive()
+        f.debug_struct("World").field("machine", &self.machine).finish_non_exhaustive()
     }
 }
 
@@ -180,9 +178,7 @@ pub fn judge(document: &Document, caller: &Caller, world: &World<'_>, request: &
 
 /// The caller's own profiles (named, not taken out, on this machine, today), in the order tried.
 pub fn own_profiles<'d>(document: &'d Document, caller: &Caller, world: &World<'_>) -> Vec<&'d Profile> {
-    in_order(document)
-        .filter(|profile| is_open_to(profile, caller, world).is_ok())
-        .collect()
+    in_order(document).filter(|profile| is_open_to(profile, caller, world).is_ok()).collect()
 }
 
 /// Isolated profiles before host ones, otherwise as written.
@@ -219,15 +215,8 @@ fn fits(
 fn capabilities(profile: &Profile, world: &World<'_>, request: &Request) -> Result<CapSet, Reason> {
     let host = profile.scope == Scope::Host;
     let (start, all) = (profile.starting_set(), if host { world.held } else { world.kernel });
-    let allowed = if profile.may_add_all {
-        CapSet::KNOWN
-    } else {
-        profile.may_add.union(start)
-    };
-    let excess = CapList {
-        all: request.add.all && !profile.may_add_all,
-        names: request.add.names.minus(allowed),
-    };
+    let allowed = if profile.may_add_all { CapSet::KNOWN } else { profile.may_add.union(start) };
+    let excess = CapList { all: request.add.all && !profile.may_add_all, names: request.add.names.minus(allowed) };
     if !request.privileged && !excess.is_empty() {
         return Err(Reason::NotMayAdd(excess));
     }
@@ -243,16 +232,8 @@ fn capabilities(profile: &Profile, world: &World<'_>, request: &Request) -> Resu
         start.union(request.add.names).minus(request.drop.names)
     };
     let by_all = request.privileged || request.add.all;
-    let missing = if by_all {
-        request.add.names.minus(request.drop.names).minus(all)
-    } else {
-        wanted.minus(all)
-    };
-    if missing.is_empty() {
-        Ok(wanted)
-    } else {
-        Err(Reason::NotHeld(missing))
-    }
+    let missing = if by_all { request.add.names.minus(request.drop.names).minus(all) } else { wanted.minus(all) };
+    if missing.is_empty() { Ok(wanted) } else { Err(Reason::NotHeld(missing)) }
 }
 
 /// What can do nothing in a profile's scope and network. An isolated session on the host's network does not own it.
@@ -260,15 +241,8 @@ fn useless_in(profile: &Profile) -> CapSet {
     if profile.scope == Scope::Host {
         return CapSet::EMPTY;
     }
-    let network = if profile.network == Network::Host {
-        CapSet::NETWORK
-    } else {
-        CapSet::EMPTY
-    };
-    CapSet::KNOWN
-        .iter()
-        .filter(|cap| entry(*cap).userns == Degree::None)
-        .fold(network, CapSet::with)
+    let network = if profile.network == Network::Host { CapSet::NETWORK } else { CapSet::EMPTY };
+    CapSet::KNOWN.iter().filter(|cap| entry(*cap).userns == Degree::None).fold(network, CapSet::with)
 }
 
 /// The policy's path of the asked command, if it is one of the list with these arguments.
@@ -280,9 +254,8 @@ fn listed(commands: &[Command], world: &World<'_>, request: &Request) -> Option<
     let same = |listed: &[String]| {
         listed.len() == arguments.len() && listed.iter().zip(arguments).all(|(a, b)| OsStr::new(a) == b)
     };
-    let found = commands
-        .iter()
-        .find(|command| command.args.as_deref().is_none_or(same) && (world.same_file)(&command.path));
+    let found =
+        commands.iter().find(|command| command.args.as_deref().is_none_or(same) && (world.same_file)(&command.path));
     found.map(|command| command.path.clone())
 }
 

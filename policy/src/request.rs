@@ -118,9 +118,7 @@ impl Request {
     /// # Errors
     /// What is wrong, in one line, escaped for a terminal.
     pub fn decode(words: &[OsString]) -> Result<Self, RequestError> {
-        let (first, words) = words
-            .split_first()
-            .ok_or_else(|| error("no verb: run, judge or list"))?;
+        let (first, words) = words.split_first().ok_or_else(|| error("no verb: run, judge or list"))?;
         let verb = Verb::EVERY.into_iter().find(|verb| first == verb.word());
         let verb = verb.ok_or_else(|| error(format!("unknown verb {}", quoted(first.as_bytes()))))?;
         let mut request = Self::new(verb, Start::Shell);
@@ -180,16 +178,12 @@ impl Request {
             profile_name(name.as_bytes())?;
         }
         if self.add.all && self.drop.all {
-            return Err(error(format!(
-                "{ALL} is in both --cap-add and --cap-drop: nobody can mean it; leave one out"
-            )));
+            return Err(error(format!("{ALL} is in both --cap-add and --cap-drop: nobody can mean it; leave one out")));
         }
         let both = self.add.names.intersection(self.drop.names);
         if !both.is_empty() && !self.add.all && !self.drop.all {
             let verb = if both.iter().count() == 1 { "is" } else { "are" };
-            return Err(error(format!(
-                "{both} {verb} in both --cap-add and --cap-drop: leave one of the two out"
-            )));
+            return Err(error(format!("{both} {verb} in both --cap-add and --cap-drop: leave one of the two out")));
         }
         if self.stdin_password && self.askpass {
             return Err(error("-S and -A exclude each other: the password comes from one place"));
@@ -211,10 +205,7 @@ pub fn is_profile_name(name: &[u8]) -> bool {
 fn profile_name(value: &[u8]) -> Result<String, RequestError> {
     match std::str::from_utf8(value) {
         Ok(name) if is_profile_name(value) => Ok(name.to_owned()),
-        _ => Err(error(format!(
-            "{} is no profile name (1 to 64 of A-Z a-z 0-9 _ -)",
-            quoted(value)
-        ))),
+        _ => Err(error(format!("{} is no profile name (1 to 64 of A-Z a-z 0-9 _ -)", quoted(value)))),
     }
 }
 
@@ -224,11 +215,7 @@ fn cap_list(value: &[u8]) -> Result<CapList, RequestError> {
         std::str::from_utf8(value).map_err(|_| error(format!("{} is no list of capabilities", quoted(value))))?;
     let mut list = CapList::default();
     list.add_text(text).map_err(|fault| error(fault.to_string()))?;
-    if list.to_string() == text {
-        Ok(list)
-    } else {
-        Err(error(format!("{} is not written as {list}", quoted(value))))
-    }
+    if list.to_string() == text { Ok(list) } else { Err(error(format!("{} is not written as {list}", quoted(value)))) }
 }
 
 fn error(text: impl Into<String>) -> RequestError {
@@ -271,11 +258,7 @@ mod tests {
     }
 
     fn asked(add: &str, drop: &str) -> Request {
-        Request {
-            add: list(add),
-            drop: list(drop),
-            ..Request::new(Verb::Run, command(&["id"]))
-        }
+        Request { add: list(add), drop: list(drop), ..Request::new(Verb::Run, command(&["id"])) }
     }
 
     fn refused(texts: &[&str]) -> String {
@@ -320,14 +303,8 @@ mod tests {
 
     #[test]
     fn without_two_dashes_it_is_the_shell() {
-        assert_eq!(
-            Request::decode(&words(&["run"])),
-            Ok(Request::new(Verb::Run, Start::Shell))
-        );
-        assert_eq!(
-            Request::decode(&words(&["list"])),
-            Ok(Request::new(Verb::List, Start::Shell))
-        );
+        assert_eq!(Request::decode(&words(&["run"])), Ok(Request::new(Verb::Run, Start::Shell)));
+        assert_eq!(Request::decode(&words(&["list"])), Ok(Request::new(Verb::List, Start::Shell)));
         assert_eq!(Request::new(Verb::List, command(&["id"])).encode(), words(&["list"]));
     }
 
@@ -390,23 +367,14 @@ mod tests {
 
     #[test]
     fn profile_names() {
-        for (name, good) in [
-            ("a", true),
-            ("A-z_09", true),
-            ("-", true),
-            ("", false),
-            ("a.b", false),
-            ("é", false),
-            ("a\n", false),
-        ] {
+        for (name, good) in
+            [("a", true), ("A-z_09", true), ("-", true), ("", false), ("a.b", false), ("é", false), ("a\n", false)]
+        {
             assert_eq!(is_profile_name(name.as_bytes()), good, "{name:?}");
         }
         assert!(is_profile_name(&[b'x'; 64]));
         assert!(!is_profile_name(&[b'x'; 65]));
-        assert_eq!(
-            refused(&["run", "--profile=a\nb"]),
-            "\"a\\nb\" is no profile name (1 to 64 of A-Z a-z 0-9 _ -)"
-        );
+        assert_eq!(refused(&["run", "--profile=a\nb"]), "\"a\\nb\" is no profile name (1 to 64 of A-Z a-z 0-9 _ -)");
         let mut request = Request::new(Verb::Run, Start::Shell);
         request.profile = Some("no name".to_owned());
         assert!(request.check().is_err(), "also before it is encoded");
@@ -429,23 +397,9 @@ mod tests {
             assert_eq!(asked(add, drop).check().is_ok(), good, "add {add} drop {drop}");
         }
         let text = |add, drop| asked(add, drop).check().unwrap_err().to_string();
-        assert_eq!(
-            text("CHOWN,KILL", "KILL"),
-            "KILL is in both --cap-add and --cap-drop: leave one of the two out"
-        );
-        assert_eq!(
-            text("ALL", "ALL"),
-            "ALL is in both --cap-add and --cap-drop: nobody can mean it; leave one out"
-        );
-        assert!(
-            Request {
-                privileged: true,
-                ..asked("KILL", "KILL")
-            }
-            .check()
-            .is_err(),
-            "also with --privileged"
-        );
+        assert_eq!(text("CHOWN,KILL", "KILL"), "KILL is in both --cap-add and --cap-drop: leave one of the two out");
+        assert_eq!(text("ALL", "ALL"), "ALL is in both --cap-add and --cap-drop: nobody can mean it; leave one out");
+        assert!(Request { privileged: true, ..asked("KILL", "KILL") }.check().is_err(), "also with --privileged");
     }
 
     #[test]
@@ -458,10 +412,7 @@ mod tests {
 
     fn caps() -> impl Strategy<Value = CapList> {
         let bits = prop_oneof![Just(0), any::<u64>()];
-        (any::<bool>(), bits).prop_map(|(all, bits)| CapList {
-            all,
-            names: CapSet::from_bits(bits),
-        })
+        (any::<bool>(), bits).prop_map(|(all, bits)| CapList { all, names: CapSet::from_bits(bits) })
     }
 
     fn any_words(len: usize) -> impl Strategy<Value = Vec<OsString>> {

@@ -112,14 +112,7 @@ fn watch(started: &Started, relay: &OwnedFd, lifetime: Option<Duration>) -> Repo
     set.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok();
     let deadline = lifetime.map(|lifetime| process::boot_time() + lifetime);
-    let mut watch = Watch {
-        started,
-        relay,
-        relay_gone: false,
-        told: None,
-        deadline,
-        asked_to_end: false,
-    };
+    let mut watch = Watch { started, relay, relay_gone: false, told: None, deadline, asked_to_end: false };
     loop {
         if let Some(report) = watch.reap() {
             return report;
@@ -162,24 +155,17 @@ impl Watch<'_> {
             waits.push(PollFd::new(self.relay.as_fd(), PollFlags::POLLHUP));
             waits.len() - 1
         });
-        let status_at = self
-            .started
-            .status
-            .as_ref()
-            .filter(|_| self.told.is_none())
-            .map(|status| {
-                waits.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
-                waits.len() - 1
-            });
+        let status_at = self.started.status.as_ref().filter(|_| self.told.is_none()).map(|status| {
+            waits.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
+            waits.len() - 1
+        });
         let left = self.deadline.map(|end| end.saturating_sub(process::boot_time()));
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left.as_millis().min(60_000) as i32 + 1).unwrap_or(PollTimeout::MAX)
         });
         let _ = poll(&mut waits, timeout);
         let is = |at: Option<usize>| {
-            at.and_then(|i| waits.get(i))
-                .and_then(PollFd::revents)
-                .is_some_and(|events| !events.is_empty())
+            at.and_then(|i| waits.get(i)).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
         };
         let (relay, status) = (is(relay_at), is(status_at));
         if let Some(signals) = signals {

@@ -71,22 +71,12 @@ fn watch(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Optio
     }
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(call("signalfd"))?;
-    let mut state = Watch {
-        command,
-        status,
-        foreground,
-        terminal,
-    };
+    let mut state = Watch { command, status, foreground, terminal };
     loop {
-        let mut waits = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(status.as_fd(), PollFlags::POLLHUP),
-        ];
+        let mut waits =
+            [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(status.as_fd(), PollFlags::POLLHUP)];
         let _ = poll(&mut waits, PollTimeout::NONE);
-        if waits[1]
-            .revents()
-            .is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
-        {
+        if waits[1].revents().is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)) {
             return Ok(()); // the guard is gone, and with it the session
         }
         while let Ok(Some(signal)) = signals.read_signal() {
@@ -121,9 +111,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn next_change(&self) -> Option<(i32, process::Change)> {
-        process::wait(None, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG)
-            .ok()
-            .flatten()
+        process::wait(None, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG).ok().flatten()
     }
 
     /// Says what became of the command; true when it is over.

@@ -67,16 +67,7 @@ impl Running {
         let signals = SignalFd::with_flags(&set, flags).map_err(call("signalfd"))?;
         let wants_input = relay.outer.as_ref().is_some_and(|outer| outer.interactive);
         let (to_session, to_outer) = (Vec::new(), Vec::new());
-        Ok(Self {
-            relay,
-            signals,
-            session: None,
-            master: None,
-            to_session,
-            to_outer,
-            wants_input,
-            result: None,
-        })
+        Ok(Self { relay, signals, session: None, master: None, to_session, to_outer, wants_input, result: None })
     }
 
     fn until_the_end(&mut self) -> i32 {
@@ -105,12 +96,7 @@ impl Running {
     /// Raw mode as soon as input is wanted and the terminal is ours to touch.
     fn take_terminal(&mut self) {
         let wanted = self.wants_input && self.master.is_some() && self.result.is_none();
-        if let Some(outer) = self
-            .relay
-            .outer
-            .as_mut()
-            .filter(|outer| wanted && !outer.is_raw() && outer.is_ours())
-        {
+        if let Some(outer) = self.relay.outer.as_mut().filter(|outer| wanted && !outer.is_raw() && outer.is_ours()) {
             outer.make_raw();
         }
     }
@@ -140,17 +126,10 @@ impl Running {
             }
         }
         let in_background = self.wants_input && self.relay.outer.as_ref().is_some_and(|outer| !outer.is_raw());
-        let timeout = if in_background {
-            PollTimeout::from(LOOK_AGAIN)
-        } else {
-            PollTimeout::NONE
-        };
+        let timeout = if in_background { PollTimeout::from(LOOK_AGAIN) } else { PollTimeout::NONE };
         let _ = poll(&mut waits, timeout);
         let is = |index: Option<usize>| {
-            index
-                .and_then(|i| waits.get(i))
-                .and_then(PollFd::revents)
-                .is_some_and(|events| !events.is_empty())
+            index.and_then(|i| waits.get(i)).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
         };
         Ready {
             signals: is(Some(0)),

@@ -29,13 +29,7 @@ impl Outer {
         let last = (1..3).find(|n| is_tty(*n)).unwrap_or(first);
         let original = tcgetattr(standard(first)).map_err(call("tcgetattr"))?;
         let (input, output) = (reopen(first)?, reopen(last)?);
-        Ok(Some(Self {
-            input,
-            output,
-            interactive: is_tty(0) && is_tty(1),
-            original,
-            raw: false,
-        }))
+        Ok(Some(Self { input, output, interactive: is_tty(0) && is_tty(1), original, raw: false }))
     }
 
     /// Whether this process may touch the terminal now: it is in the foreground.
@@ -71,25 +65,14 @@ fn reopen(number: i32) -> Result<OwnedFd, Error> {
     match open(format!("/proc/self/fd/{number}").as_str(), flags, Mode::empty()) {
         Ok(fd) => Ok(fd),
         // The device is not to be opened (another user's after su, or gone): the caller's own description must do.
-        Err(_) => standard(number)
-            .try_clone_to_owned()
-            .map_err(|e| crate::hygiene::io("dup", &e)),
+        Err(_) => standard(number).try_clone_to_owned().map_err(|e| crate::hygiene::io("dup", &e)),
     }
 }
 
 /// A devpts instance of the session's own, detached.
 pub fn new_devpts(power_is_real: bool) -> Result<OwnedFd, Error> {
-    let with_group = [
-        ("newinstance", ""),
-        ("ptmxmode", "0666"),
-        ("mode", "0620"),
-        ("gid", "5"),
-    ];
-    let options = if power_is_real {
-        &with_group[..]
-    } else {
-        &with_group[..2]
-    };
+    let with_group = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    let options = if power_is_real { &with_group[..] } else { &with_group[..2] };
     mount::new_filesystem("devpts", options, NOSUID | NOEXEC).map_err(call("new devpts"))
 }
 

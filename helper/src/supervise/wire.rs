@@ -81,14 +81,7 @@ pub fn send(socket: impl AsFd, report: Report, with: Option<&OwnedFd>) -> Result
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control: &[ControlMessage<'_>] = if with.is_some() { &rights } else { &[] };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    sendmsg::<()>(
-        socket.as_fd().as_raw_fd(),
-        &[IoSlice::new(&bytes)],
-        control,
-        flags,
-        None,
-    )
-    .map(drop)
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(&bytes)], control, flags, None).map(drop)
 }
 
 /// Receives one. `Ok(None)`: the other side is gone.
@@ -125,13 +118,8 @@ mod tests {
 
     #[test]
     fn every_report_comes_back() {
-        let all = [
-            Report::Started,
-            Report::Stopped(20),
-            Report::WantsTerminal,
-            Report::Exited(42),
-            Report::Signaled(9),
-        ];
+        let all =
+            [Report::Started, Report::Stopped(20), Report::WantsTerminal, Report::Exited(42), Report::Signaled(9)];
         for report in all.into_iter().chain([Report::Go, Report::Terminal]) {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }

@@ -28,10 +28,7 @@ pub struct Sets {
 
 /// The calling process's own sets.
 pub fn get() -> Result<Sets, Errno> {
-    let mut header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
+    let mut header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data::default(); 2];
     // SAFETY: version 3 reads a header and writes two `Data`; both live on this stack.
     checked(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
@@ -45,10 +42,7 @@ pub fn get() -> Result<Sets, Errno> {
 
 /// Sets all three at once.
 pub fn set(sets: Sets) -> Result<(), Errno> {
-    let mut header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
+    let mut header = Header { version: VERSION_3, pid: 0 };
     let half = |shift: u32| Data {
         effective: (sets.effective >> shift) as u32,
         permitted: (sets.permitted >> shift) as u32,
@@ -76,12 +70,7 @@ pub fn drop_bounding(number: u8) -> Result<(), Errno> {
 
 /// Raises one in the ambient set.
 pub fn raise_ambient(number: u8) -> Result<(), Errno> {
-    prctl(
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_RAISE as u64,
-        u64::from(number),
-    )
-    .map(drop)
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(number)).map(drop)
 }
 
 /// Empties the ambient set.
@@ -91,12 +80,7 @@ pub fn clear_ambient() -> Result<(), Errno> {
 
 /// Whether one is in the ambient set.
 pub fn in_ambient(number: u8) -> Result<bool, Errno> {
-    prctl(
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_IS_SET as u64,
-        u64::from(number),
-    )
-    .map(|r| r == 1)
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as u64, u64::from(number)).map(|r| r == 1)
 }
 
 /// The securebits.
@@ -132,19 +116,9 @@ pub fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
 /// Installs a seccomp filter program. Needs no_new_privs or CAP_SYS_ADMIN.
 pub fn install_filter(program: &[libc::sock_filter]) -> Result<(), Errno> {
     let length = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
-    let filter = libc::sock_fprog {
-        len: length,
-        filter: program.as_ptr().cast_mut(),
-    };
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: `filter` points at `len` instructions that live through the call; the kernel copies them.
-    let result = unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER as u64,
-            &raw const filter,
-            0u64,
-            0u64,
-        )
-    };
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER as u64, &raw const filter, 0u64, 0u64) };
     Errno::result(result).map(drop)
 }

@@ -48,20 +48,10 @@ fn descriptor(result: libc::c_long) -> Result<OwnedFd, Errno> {
 /// openat2(2); `O_CLOEXEC` is always added.
 pub fn openat2(dir: impl AsFd, path: impl AsRef<OsStr>, flags: i32, resolve: u64) -> Result<OwnedFd, Errno> {
     let path = c_string(path)?;
-    let how = OpenHow {
-        flags: (flags | libc::O_CLOEXEC) as u64,
-        mode: 0,
-        resolve,
-    };
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
     // SAFETY: path and `how` live through the call, and the size given is `how`'s.
     descriptor(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            dir.as_fd().as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<OpenHow>(),
-        )
+        libc::syscall(libc::SYS_openat2, dir.as_fd().as_raw_fd(), path.as_ptr(), &raw const how, size_of::<OpenHow>())
     })
 }
 
@@ -127,14 +117,7 @@ pub fn new_filesystem(kind: &str, options: &[(&str, &str)], attributes: u64) -> 
     let nothing = std::ptr::null::<libc::c_char>();
     // SAFETY: CREATE takes neither key nor value.
     checked(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_CMD_CREATE,
-            nothing,
-            nothing,
-            0,
-        )
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, nothing, nothing, 0)
     })?;
     // SAFETY: plain numbers; 1 is FSMOUNT_CLOEXEC.
     descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, attributes) })

@@ -70,16 +70,8 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
 pub fn pidfd_signal(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
     let nothing = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: no siginfo is given.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_fd().as_raw_fd(),
-            signal,
-            nothing,
-            0,
-        )
-    })
-    .map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, nothing, 0) })
+        .map(drop)
 }
 
 /// Leaves at once, without running anything of ours or of the C library.
@@ -232,10 +224,7 @@ pub fn disarm_timers() {
 
 /// The soft and hard value of a resource limit.
 pub fn limit(resource: u32) -> Result<(u64, u64), Errno> {
-    let mut old = libc::rlimit64 {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads no new limit, writes the old one to this stack.
     Errno::result(unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut old) })?;
     Ok((old.rlim_cur, old.rlim_max))
@@ -243,10 +232,7 @@ pub fn limit(resource: u32) -> Result<(u64, u64), Errno> {
 
 /// Sets a resource limit of this process.
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
-    let new = libc::rlimit64 {
-        rlim_cur: soft,
-        rlim_max: hard,
-    };
+    let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: reads the new limit from this stack.
     Errno::result(unsafe { libc::prlimit64(0, resource, &raw const new, std::ptr::null_mut()) }).map(drop)
 }

@@ -15,11 +15,7 @@ pub fn root_equivalents(set: CapSet) -> CapSet {
     const TRACING: CapSet = CapSet::from_bits(1 << 38 | 1 << 39);
     let alone = |cap: &Capability| entry(*cap).root_equivalent == Degree::Full || cap.number() == DAC_READ_SEARCH;
     let alone = set.iter().filter(alone).fold(CapSet::EMPTY, CapSet::with);
-    if set.contains_all(TRACING) {
-        alone.union(TRACING)
-    } else {
-        alone
-    }
+    if set.contains_all(TRACING) { alone.union(TRACING) } else { alone }
 }
 
 /// NET_BIND_SERVICE, NET_BROADCAST, NET_ADMIN, NET_RAW: they need a network namespace of the session's own.

@@ -41,10 +41,7 @@ pub(super) struct Complaint {
 
 impl Complaint {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: None,
-        }
+        Self { message: message.into(), help: None }
     }
 
     /// Of a text of the file: `"x" is no host name`.
@@ -102,12 +99,7 @@ impl Sink {
     fn put(&mut self, span: Range<usize>, syntax: bool, complaint: Complaint) {
         let file = self.file;
         if !self.endless.iter().any(|(f, start)| *f == file && span.start >= *start) {
-            self.found.push(Found {
-                file,
-                span,
-                syntax,
-                complaint,
-            });
+            self.found.push(Found { file, span, syntax, complaint });
         }
     }
 
@@ -160,12 +152,7 @@ pub(super) struct Cursor<'t> {
 impl<'t> Cursor<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self {
-            rest,
-            offset: text.len() - rest.len(),
-            line: 1,
-            column: 1,
-        }
+        Self { rest, offset: text.len() - rest.len(), line: 1, column: 1 }
     }
 
     /// The 1-based line and column (in characters) of a byte offset not before the last one asked for.

@@ -19,9 +19,7 @@ impl<'f> Field<'f> {
     }
 
     fn said<T>(&mut self, result: Result<T, Complaint>) -> Option<T> {
-        result
-            .map_err(|complaint| self.sink.fault(self.value.span(), complaint))
-            .ok()
+        result.map_err(|complaint| self.sink.fault(self.value.span(), complaint)).ok()
     }
 
     fn wrong_type<T>(&mut self, wanted: &str) -> Option<T> {

@@ -20,9 +20,7 @@ pub(super) fn limit(name: &'static str, text: &str) -> Result<Limit, Complaint> 
     let (soft_text, hard_text) = text.split_once(':').unwrap_or((text, text));
     let (soft, hard) = (amount(name, soft_text)?, amount(name, hard_text)?);
     if soft > hard {
-        return Err(Complaint::new(format!(
-            "the soft limit {soft_text} is above the hard one, {hard_text}"
-        )));
+        return Err(Complaint::new(format!("the soft limit {soft_text} is above the hard one, {hard_text}")));
     }
     Ok(Limit { name, soft, hard })
 }
@@ -34,9 +32,7 @@ fn amount(name: &str, text: &str) -> Result<u64, Complaint> {
     if name == "nice" {
         // RLIMIT_NICE is 20 - nice (getrlimit(2)): a higher limit is a lower nice value
         let limit = number.and_then(|n| u64::try_from(20 - n.clamp(-21, 21)).ok());
-        return limit
-            .filter(|limit| (1..=40).contains(limit))
-            .ok_or_else(|| wrong().help("a nice value, -20 to 19"));
+        return limit.filter(|limit| (1..=40).contains(limit)).ok_or_else(|| wrong().help("a nice value, -20 to 19"));
     }
     let unit = match name {
         "core" | "data" | "fsize" | "memlock" | "rss" | "stack" | "as" => 1024,
@@ -70,30 +66,10 @@ mod tests {
         assert_eq!(limit("nice", "19:-1"), Some((1, 21)));
         assert_eq!(limit("rtprio", "0"), Some((0, 0)));
         assert_eq!(limit("as", "9223372036854775807"), None);
-        for text in [
-            "",
-            ":",
-            "1:",
-            ":1",
-            "1:2:3",
-            "+1",
-            " 1",
-            "1k",
-            "-2",
-            "0x10",
-            "2:1",
-            "unlimited:1",
-        ] {
+        for text in ["", ":", "1:", ":1", "1:2:3", "+1", " 1", "1k", "-2", "0x10", "2:1", "unlimited:1"] {
             assert_eq!(limit("nofile", text), None, "{text:?}");
         }
-        for text in [
-            "20",
-            "-21",
-            "unlimited",
-            "-1:0",
-            "9223372036854775807",
-            "-9223372036854775808",
-        ] {
+        for text in ["20", "-21", "unlimited", "-1:0", "9223372036854775807", "-9223372036854775808"] {
             assert_eq!(limit("nice", text), None, "{text:?}");
         }
     }

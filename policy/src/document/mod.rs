@@ -79,9 +79,6 @@ impl Document {
         profile.user = UserMode::Root;
         profile.may_add_all = true;
         profile.privileged = true;
-        Self {
-            defaults: Defaults::default(),
-            profiles: vec![profile],
-        }
+        Self { defaults: Defaults::default(), profiles: vec![profile] }
     }
 }

@@ -85,9 +85,7 @@ impl GroupsKeep {
 }
 
 /// Groups whose members are as good as root on a machine where the usual services run.
-pub const ROOT_GROUPS: [&str; 9] = [
-    "docker", "lxd", "libvirt", "disk", "kvm", "shadow", "sudo", "wheel", "adm",
-];
+pub const ROOT_GROUPS: [&str; 9] = ["docker", "lxd", "libvirt", "disk", "kvm", "shadow", "sudo", "wheel", "adm"];
 
 /// A user or a group as the policy names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,10 +223,7 @@ impl Profile {
         let host = scope == Scope::Host;
         Self {
             name: name.into(),
-            at: Location {
-                file: String::new(),
-                line: 0,
-            },
+            at: Location { file: String::new(), line: 0 },
             description: None,
             scope,
             users: Vec::new(),
@@ -250,11 +245,7 @@ impl Profile {
             env_keep: Vec::new(),
             env_set: BTreeMap::new(),
             shell: None,
-            groups_keep: if host {
-                GroupsKeep::All
-            } else {
-                GroupsKeep::NotRootEquivalent
-            },
+            groups_keep: if host { GroupsKeep::All } else { GroupsKeep::NotRootEquivalent },
             max_sessions: 32,
             max_lifetime: None,
             login: false,

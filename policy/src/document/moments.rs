@@ -18,14 +18,7 @@ pub(super) fn moment(value: &DeValue<'_>, end_of_day: bool) -> Result<Moment, Co
         None if end_of_day => (23, 59, 59),
         None => (0, 0, 0),
     };
-    let civil = Civil {
-        year: date.year.into(),
-        month: date.month,
-        day: date.day,
-        hour,
-        minute,
-        second,
-    };
+    let civil = Civil { year: date.year.into(), month: date.month, day: date.day, hour, minute, second };
     Ok(match written.offset {
         None => Moment::Local(civil),
         Some(offset) => Moment::Unix(seconds(civil) - offset_seconds(&offset.to_string())),
@@ -56,11 +49,7 @@ pub(super) fn after(from: Moment, until: Moment) -> bool {
 fn seconds(civil: Civil) -> i64 {
     // Days since 0000-03-01, so that a leap day ends its year and the months need no table.
     let (year, month) = (i64::from(civil.year), i64::from(civil.month));
-    let (year, month) = if month < 3 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let days = year * 365 + leap_days + (month * 153 + 2) / 5 + i64::from(civil.day) - 1 - 719_468;
     days * 86_400 + i64::from(civil.hour) * 3600 + i64::from(civil.minute) * 60 + i64::from(civil.second)
@@ -92,12 +81,8 @@ mod tests {
 
     #[test]
     fn a_bare_date_is_a_whole_day() {
-        let Moment::Local(first) = read("2027-02-15", false) else {
-            panic!()
-        };
-        let Moment::Local(last) = read("2027-02-15", true) else {
-            panic!()
-        };
+        let Moment::Local(first) = read("2027-02-15", false) else { panic!() };
+        let Moment::Local(last) = read("2027-02-15", true) else { panic!() };
         assert_eq!((first.hour, first.minute, first.second), (0, 0, 0));
         assert_eq!((last.day, last.hour, last.minute, last.second), (15, 23, 59, 59));
         assert!(!after(read("2027-02-15", false), read("2027-02-15", true)));
@@ -106,14 +91,8 @@ mod tests {
 
     #[test]
     fn across_zones_only_what_is_sure_is_a_fault() {
-        assert!(!after(
-            read("2027-02-16T06:00:00", false),
-            read("2027-02-15T20:00:00Z", true)
-        ));
-        assert!(after(
-            read("2027-02-16T11:00:00", false),
-            read("2027-02-15T20:00:00Z", true)
-        ));
+        assert!(!after(read("2027-02-16T06:00:00", false), read("2027-02-15T20:00:00Z", true)));
+        assert!(after(read("2027-02-16T11:00:00", false), read("2027-02-15T20:00:00Z", true)));
         assert!(after(read("2027-02-17T00:00:00Z", false), read("2027-02-15", true)));
     }
 }

@@ -111,11 +111,7 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
                 let set = values::starting(text)?;
                 caps = caps.union(set);
                 let none = set.is_empty() && !alone;
-                if none {
-                    Err(Complaint::new("\"none\" stands alone"))
-                } else {
-                    Ok(())
-                }
+                if none { Err(Complaint::new("\"none\" stands alone")) } else { Ok(()) }
             });
             p.caps = Some(caps);
         }
@@ -188,12 +184,7 @@ mod tests {
     fn every_key_is_read() {
         // no key takes a number with a point
         let value = DeValue::parse("1.5").unwrap();
-        for key in EITHER_SCOPE
-            .into_iter()
-            .chain(ISOLATED)
-            .chain(HOST)
-            .filter(|key| *key != "scope")
-        {
+        for key in EITHER_SCOPE.into_iter().chain(ISOLATED).chain(HOST).filter(|key| *key != "scope") {
             let mut sink = Sink::default();
             set(&mut Profile::new("p", Scope::Host), Field::new(&mut sink, key, &value));
             assert!(sink.has_fault(&(0..1), false), "{key}");

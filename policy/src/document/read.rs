@@ -54,10 +54,7 @@ pub(super) fn read(sources: &[Source]) -> Result<Document, Faults> {
     complain_of_duplicates(&mut sink, &profiles, names);
     match sink.finish(sources) {
         faults if faults.is_empty() => Ok(Document { defaults, profiles }),
-        faults => Err(Faults {
-            faults,
-            contact: defaults.contact,
-        }),
+        faults => Err(Faults { faults, contact: defaults.contact }),
     }
 }
 
@@ -90,10 +87,7 @@ fn read_profiles(
             check::check(sink, &profile, span.clone(), table);
         }
         let (line, _) = cursor.go_to(span.start);
-        profile.at = Location {
-            file: source.path.clone(),
-            line,
-        };
+        profile.at = Location { file: source.path.clone(), line };
         take(profile, span);
     }
 }

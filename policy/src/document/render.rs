@@ -6,13 +6,7 @@ use crate::escape::for_terminal;
 /// A fault with its source line and a caret under it, as a compiler prints it, without a newline at the end:
 /// `path:line:col: message`, the line, `^~~~`, `help: ...`.
 pub fn render(fault: &Fault, sources: &[Source]) -> String {
-    let mut out = format!(
-        "{}:{}:{}: {}",
-        for_terminal(fault.file.as_bytes()),
-        fault.line,
-        fault.column,
-        fault.message
-    );
+    let mut out = format!("{}:{}:{}: {}", for_terminal(fault.file.as_bytes()), fault.line, fault.column, fault.message);
     let source = sources.iter().find(|source| source.path == fault.file);
     let line = source.and_then(|source| source.text.split('\n').nth((fault.line as usize).saturating_sub(1)));
     if let Some(line) = line {
@@ -50,16 +44,9 @@ mod tests {
     use crate::document::Document;
 
     fn shown(text: &str) -> String {
-        let sources = [Source {
-            path: "p.toml".into(),
-            text: text.into(),
-        }];
+        let sources = [Source { path: "p.toml".into(), text: text.into() }];
         let faults = Document::read(&sources).unwrap_err().faults;
-        faults
-            .iter()
-            .map(|fault| render(fault, &sources))
-            .collect::<Vec<_>>()
-            .join("\n")
+        faults.iter().map(|fault| render(fault, &sources)).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -88,14 +75,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_a_file_that_is_not_there_has_no_line() {
-        let fault = Fault {
-            file: "x".into(),
-            line: 0,
-            column: 0,
-            width: 0,
-            message: "m".into(),
-            help: None,
-        };
+        let fault = Fault { file: "x".into(), line: 0, column: 0, width: 0, message: "m".into(), help: None };
         assert_eq!(render(&fault, &[]), "x:0:0: m");
     }
 }

@@ -8,11 +8,7 @@ type Parsed<T> = Result<T, Complaint>;
 
 /// An entry of `users`: a login name, `#uid` or `*`.
 pub(super) fn user(text: &str) -> Parsed<Subject> {
-    if text == "*" {
-        Ok(Subject::Everybody)
-    } else {
-        subject(text)
-    }
+    if text == "*" { Ok(Subject::Everybody) } else { subject(text) }
 }
 
 /// A login or group name, or `#id`. Strict, since a name that is read differently by NSS and by us is a way in
@@ -93,11 +89,7 @@ pub(super) fn command(text: &str) -> Parsed<String> {
 
 /// An entry of `caps`: a capability or the name of a set.
 pub(super) fn starting(text: &str) -> Parsed<CapSet> {
-    const SETS: [(&str, CapSet); 3] = [
-        ("docker", CapSet::DOCKER),
-        ("podman", CapSet::PODMAN),
-        ("none", CapSet::EMPTY),
-    ];
+    const SETS: [(&str, CapSet); 3] = [("docker", CapSet::DOCKER), ("podman", CapSet::PODMAN), ("none", CapSet::EMPTY)];
     if let Some((_, set)) = SETS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)) {
         return Ok(*set);
     }
@@ -113,10 +105,7 @@ pub(super) fn starting(text: &str) -> Parsed<CapSet> {
 
 /// An entry of `may_add` apart from `ALL`.
 pub(super) fn addable(text: &str) -> Parsed<CapSet> {
-    if ["docker", "podman", "none"]
-        .iter()
-        .any(|set| text.eq_ignore_ascii_case(set))
-    {
+    if ["docker", "podman", "none"].iter().any(|set| text.eq_ignore_ascii_case(set)) {
         return Err(Complaint::of(text, "is a set, and a set stands in \"caps\" only")
             .help("may_add names capabilities, or \"ALL\""));
     }
@@ -160,9 +149,7 @@ pub(super) fn variable(text: &str) -> Parsed<String> {
         return Err(Complaint::of(text, "is no name of a variable"));
     }
     match NEVER.iter().find(|never| text.starts_with(**never)) {
-        Some(_) => Err(Complaint::new(format!(
-            "{text} makes programs load code, or is caplet's own"
-        ))),
+        Some(_) => Err(Complaint::new(format!("{text} makes programs load code, or is caplet's own"))),
         None => Ok(text.to_owned()),
     }
 }

@@ -47,10 +47,7 @@ pam_account = false
 "##;
 
 fn document() -> Document {
-    let source = Source {
-        path: "policy.toml".into(),
-        text: POLICY.into(),
-    };
+    let source = Source { path: "policy.toml".into(), text: POLICY.into() };
     match Document::read(&[source]) {
         Ok(document) => document,
         Err(faults) => panic!("{faults:?}"),
@@ -58,10 +55,7 @@ fn document() -> Document {
 }
 
 fn caller(name: &str) -> Caller {
-    let group = |gid, name: &str| Group {
-        gid,
-        name: Some(name.into()),
-    };
+    let group = |gid, name: &str| Group { gid, name: Some(name.into()) };
     let (uid, groups) = match name {
         "alice" => (1001, vec![group(1001, "alice")]),
         "bob" => (1002, vec![group(2000, "students")]),
@@ -70,27 +64,11 @@ fn caller(name: &str) -> Caller {
         "tess" => (1008, vec![group(2001, "guests")]),
         _ => (1999, vec![group(2001, "guests")]),
     };
-    Caller {
-        uid,
-        name: name.into(),
-        groups,
-    }
+    Caller { uid, name: name.into(), groups }
 }
 
 fn asks(who: &str, machine: &str, words: &[&str]) -> Result<Grant, Refusal> {
-    asks_at(
-        who,
-        machine,
-        words,
-        Civil {
-            year: 2026,
-            month: 11,
-            day: 23,
-            hour: 12,
-            minute: 0,
-            second: 0,
-        },
-    )
+    asks_at(who, machine, words, Civil { year: 2026, month: 11, day: 23, hour: 12, minute: 0, second: 0 })
 }
 
 fn asks_at(who: &str, machine: &str, words: &[&str], local: Civil) -> Result<Grant, Refusal> {
@@ -129,26 +107,10 @@ fn the_contracts_two_examples_word_for_word() {
     bobs.profiles[0].users.push(Subject::Name("bob".into()));
     let words = ["run", "--profile=basic", "--add=NET_ADMIN", "--", "ip", "route"].map(Into::into);
     let same = |_: &str| false;
-    let local = Civil {
-        year: 2026,
-        month: 11,
-        day: 23,
-        hour: 12,
-        minute: 0,
-        second: 0,
-    };
-    let world = World {
-        machine: "m",
-        unix: 0,
-        local,
-        kernel: CapSet::KNOWN,
-        held: CapSet::KNOWN,
-        same_file: &same,
-    };
+    let local = Civil { year: 2026, month: 11, day: 23, hour: 12, minute: 0, second: 0 };
+    let world = World { machine: "m", unix: 0, local, kernel: CapSet::KNOWN, held: CapSet::KNOWN, same_file: &same };
     let Ok(request) = Request::decode(&words) else { panic!() };
-    let Err(refusal) = judge(&bobs, &caller("bob"), &world, &request) else {
-        panic!()
-    };
+    let Err(refusal) = judge(&bobs, &caller("bob"), &world, &request) else { panic!() };
     assert_eq!(
         refusal.lines(),
         [
@@ -159,15 +121,10 @@ fn the_contracts_two_examples_word_for_word() {
     let words = ["run", "--add=SYS_MODULE", "--", "modprobe", "dummy"].map(Into::into);
     let Ok(request) = Request::decode(&words) else { panic!() };
     bobs.profiles[0].may_add = CapSet::EMPTY;
-    let Err(refusal) = judge(&bobs, &caller("bob"), &world, &request) else {
-        panic!()
-    };
+    let Err(refusal) = judge(&bobs, &caller("bob"), &world, &request) else { panic!() };
     assert_eq!(
         refusal.lines(),
-        [
-            "no profile of yours lets you add SYS_MODULE (yours: basic, netlab)",
-            "ask: room 2.14"
-        ]
+        ["no profile of yours lets you add SYS_MODULE (yours: basic, netlab)", "ask: room 2.14"]
     );
 }
 
@@ -180,49 +137,17 @@ fn grants() {
     for (who, words, wanted) in [
         ("alice", vec!["run", "--", "true"], format!("basic: {docker}")),
         ("dora", vec!["run", "--", "true"], format!("basic: {docker}")),
-        (
-            "alice",
-            vec!["run", "--add=NET_RAW", "--", "true"],
-            format!("basic: {with_raw}"),
-        ),
-        (
-            "alice",
-            vec!["run", "--add=CHOWN", "--", "true"],
-            format!("basic: {docker}"),
-        ),
+        ("alice", vec!["run", "--add=NET_RAW", "--", "true"], format!("basic: {with_raw}")),
+        ("alice", vec!["run", "--add=CHOWN", "--", "true"], format!("basic: {docker}")),
         ("alice", vec!["run", "--drop=MKNOD", "--", "true"], without_mknod),
         ("alice", vec!["run", "--drop=ALL", "--", "true"], "basic: ".into()),
-        (
-            "alice",
-            vec!["run", "--drop=ALL", "--add=NET_RAW", "--", "true"],
-            "basic: NET_RAW".into(),
-        ),
-        (
-            "alice",
-            vec!["run", "--drop=SYS_MODULE", "--", "true"],
-            format!("basic: {docker}"),
-        ),
+        ("alice", vec!["run", "--drop=ALL", "--add=NET_RAW", "--", "true"], "basic: NET_RAW".into()),
+        ("alice", vec!["run", "--drop=SYS_MODULE", "--", "true"], format!("basic: {docker}")),
         ("bob", vec!["run", "--add=NET_ADMIN", "--", "true"], netlab),
-        (
-            "alice",
-            vec!["run", "--profile=clock", "--", "date"],
-            "clock: SYS_TIME".into(),
-        ),
-        (
-            "alice",
-            vec!["run", "--profile=clock", "--", "/usr/bin/date", "-s", "x"],
-            "clock: SYS_TIME".into(),
-        ),
-        (
-            "alice",
-            vec!["run", "--profile=clock", "--", "hwclock", "--systohc"],
-            "clock: SYS_TIME".into(),
-        ),
-        (
-            "alice",
-            vec!["run", "--profile=prio", "--add=SYS_NICE", "--", "x"],
-            "prio: SYS_NICE".into(),
-        ),
+        ("alice", vec!["run", "--profile=clock", "--", "date"], "clock: SYS_TIME".into()),
+        ("alice", vec!["run", "--profile=clock", "--", "/usr/bin/date", "-s", "x"], "clock: SYS_TIME".into()),
+        ("alice", vec!["run", "--profile=clock", "--", "hwclock", "--systohc"], "clock: SYS_TIME".into()),
+        ("alice", vec!["run", "--profile=prio", "--add=SYS_NICE", "--", "x"], "prio: SYS_NICE".into()),
         ("tess", vec!["run", "--", "x"], "term: ".into()),
     ] {
         assert_eq!(said(who, &words), wanted, "{who} {words:?}");
@@ -232,16 +157,8 @@ fn grants() {
 #[test]
 fn refusals() {
     for (who, words, wanted) in [
-        (
-            "carol",
-            vec!["run", "--", "true"],
-            "no profile of this machine is yours | ask: room 2.14",
-        ),
-        (
-            "mallory",
-            vec!["run", "--", "true"],
-            "no profile of this machine is yours | ask: room 2.14",
-        ),
+        ("carol", vec!["run", "--", "true"], "no profile of this machine is yours | ask: room 2.14"),
+        ("mallory", vec!["run", "--", "true"], "no profile of this machine is yours | ask: room 2.14"),
         (
             "alice",
             vec!["run", "--profile=netlab", "--", "true"],
@@ -296,22 +213,10 @@ fn refusals() {
 fn all_and_privileged_on_the_machine_that_has_them() {
     let caps = |words: &[&str]| asks("bob", "LAB-7", words).map(|g| g.caps()).ok();
     let without = |number: u8| CapSet::from_bits(CapSet::KNOWN.bits() & !(1 << number));
-    assert_eq!(
-        caps(&["run", "--profile=all", "--add=ALL", "--", "x"]),
-        Some(CapSet::KNOWN)
-    );
-    assert_eq!(
-        caps(&["run", "--profile=all", "--add=ALL", "--drop=MKNOD", "--", "x"]),
-        Some(without(27))
-    );
-    assert_eq!(
-        caps(&["run", "--profile=all", "--privileged", "--", "x"]),
-        Some(CapSet::KNOWN)
-    );
-    assert_eq!(
-        caps(&["run", "--profile=all", "--privileged", "--drop=MKNOD", "--", "x"]),
-        Some(without(27))
-    );
+    assert_eq!(caps(&["run", "--profile=all", "--add=ALL", "--", "x"]), Some(CapSet::KNOWN));
+    assert_eq!(caps(&["run", "--profile=all", "--add=ALL", "--drop=MKNOD", "--", "x"]), Some(without(27)));
+    assert_eq!(caps(&["run", "--profile=all", "--privileged", "--", "x"]), Some(CapSet::KNOWN));
+    assert_eq!(caps(&["run", "--profile=all", "--privileged", "--drop=MKNOD", "--", "x"]), Some(without(27)));
     assert_eq!(caps(&["run", "--profile=all", "--add=SYS_TIME", "--", "x"]), None);
     assert!(asks("carol", "lab-1", &["run", "--", "x"]).is_err());
 }
@@ -319,14 +224,7 @@ fn all_and_privileged_on_the_machine_that_has_them() {
 #[test]
 fn dates_hold_through_the_last_day() {
     let at = |year, month, day, hour| {
-        let local = Civil {
-            year,
-            month,
-            day,
-            hour,
-            minute: 59,
-            second: 59,
-        };
+        let local = Civil { year, month, day, hour, minute: 59, second: 59 };
         asks_at("tess", "m", &["run", "--", "x"], local).is_ok()
     };
     assert!(!at(2026, 9, 30, 23));

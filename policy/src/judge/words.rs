@@ -19,24 +19,14 @@ pub(super) fn refusal(
     tried: Vec<(String, Location, Reason)>,
 ) -> Refusal {
     let own = own_profiles(document, caller, world);
-    let named = request
-        .profile
-        .as_ref()
-        .and_then(|name| own.iter().find(|p| p.name == *name).copied());
+    let named = request.profile.as_ref().and_then(|name| own.iter().find(|p| p.name == *name).copied());
     let (first, log_reason) = match (&request.profile, named) {
         (Some(name), None) => (
-            format!(
-                "profile \"{}\" is not yours here and now{}",
-                for_terminal(name.as_bytes()),
-                yours(&own)
-            ),
+            format!("profile \"{}\" is not yours here and now{}", for_terminal(name.as_bytes()), yours(&own)),
             "no such profile for this user".to_string(),
         ),
         (Some(_), Some(profile)) => {
-            let reason = tried
-                .iter()
-                .find(|(name, _, _)| *name == profile.name)
-                .map(|(_, _, reason)| reason);
+            let reason = tried.iter().find(|(name, _, _)| *name == profile.name).map(|(_, _, reason)| reason);
             explain(profile, reason.unwrap_or(&Reason::NotSubject))
         }
         (None, _) => unnamed(&own, request, &tried),
@@ -48,20 +38,12 @@ pub(super) fn refusal(
     if let Some(contact) = document.defaults.contact.as_ref().filter(|_| !helped) {
         lines.push(format!("ask: {}", for_terminal(contact.as_bytes())));
     }
-    Refusal {
-        tried,
-        lines,
-        log_reason,
-    }
+    Refusal { tried, lines, log_reason }
 }
 
 fn yours(own: &[&Profile]) -> String {
     let names: Vec<&str> = own.iter().map(|profile| profile.name.as_str()).collect();
-    if names.is_empty() {
-        " (you have none)".into()
-    } else {
-        format!(" (yours: {})", names.join(", "))
-    }
+    if names.is_empty() { " (you have none)".into() } else { format!(" (yours: {})", names.join(", ")) }
 }
 
 /// One profile's reason, as its user reads it and as the log has it.
@@ -74,41 +56,26 @@ fn explain(profile: &Profile, reason: &Reason) -> (String, String) {
                 (false, true) => "you may add nothing".into(),
                 (false, false) => format!("you may add: {}", profile.may_add),
             };
-            (
-                format!("{excess} is not yours to add in profile \"{name}\" ({may})"),
-                "not in this profile".into(),
-            )
+            (format!("{excess} is not yours to add in profile \"{name}\" ({may})"), "not in this profile".into())
         }
         Reason::Useless(set) => (useless(*set, profile), "can do nothing in this scope".into()),
         Reason::Command => {
-            let paths: Vec<&str> = profile
-                .commands
-                .iter()
-                .flatten()
-                .map(|command| command.path.as_str())
-                .collect();
+            let paths: Vec<&str> = profile.commands.iter().flatten().map(|command| command.path.as_str()).collect();
             let may = for_terminal(paths.join(", ").as_bytes());
-            (
-                format!("profile \"{name}\" is for certain commands only: {may}"),
-                "not a command of this profile".into(),
-            )
+            (format!("profile \"{name}\" is for certain commands only: {may}"), "not a command of this profile".into())
         }
         Reason::Privileged if profile.scope == Scope::Host => (
             format!("--privileged is for isolated sessions, and profile \"{name}\" is a host profile"),
             "privileged in host scope".into(),
         ),
-        Reason::Privileged => (
-            format!("--privileged is not yours in profile \"{name}\""),
-            "privileged not allowed".into(),
-        ),
+        Reason::Privileged => {
+            (format!("--privileged is not yours in profile \"{name}\""), "privileged not allowed".into())
+        }
         Reason::NotHeld(set) => (
             format!("{set} cannot be given here: the helper does not hold it itself (a container, a hardened unit?)"),
             "not held by the helper".into(),
         ),
-        _ => (
-            format!("profile \"{name}\" does not fit this request"),
-            "does not fit".into(),
-        ),
+        _ => (format!("profile \"{name}\" does not fit this request"), "does not fit".into()),
     }
 }
 
@@ -127,17 +94,9 @@ fn useless(set: CapSet, profile: &Profile) -> String {
 
 fn unnamed(own: &[&Profile], request: &Request, tried: &[(String, Location, Reason)]) -> (String, String) {
     if own.is_empty() {
-        return (
-            "no profile of this machine is yours".into(),
-            "no profile for this user".into(),
-        );
+        return ("no profile of this machine is yours".into(), "no profile for this user".into());
     }
-    let reason_of = |profile: &Profile| {
-        tried
-            .iter()
-            .find(|(name, _, _)| *name == profile.name)
-            .map(|(_, _, r)| r)
-    };
+    let reason_of = |profile: &Profile| tried.iter().find(|(name, _, _)| *name == profile.name).map(|(_, _, r)| r);
     let isolated: Vec<&&Profile> = own.iter().filter(|profile| profile.scope == Scope::Isolated).collect();
     let all_useless = isolated.iter().find_map(|profile| match reason_of(profile) {
         Some(reason @ Reason::Useless(_)) => Some(explain(profile, reason)),
@@ -152,27 +111,14 @@ fn unnamed(own: &[&Profile], request: &Request, tried: &[(String, Location, Reas
             return explain(only, reason);
         }
     }
-    let asked = if request.privileged {
-        "--privileged".to_string()
-    } else {
-        request.add.to_string()
-    };
+    let asked = if request.privileged { "--privileged".to_string() } else { request.add.to_string() };
     if request.privileged {
-        return (
-            format!("no profile of yours allows {asked}{}", yours(own)),
-            "privileged not allowed".into(),
-        );
+        return (format!("no profile of yours allows {asked}{}", yours(own)), "privileged not allowed".into());
     }
     if !request.add.is_empty() {
-        return (
-            format!("no profile of yours lets you add {asked}{}", yours(own)),
-            "not in any profile".into(),
-        );
+        return (format!("no profile of yours lets you add {asked}{}", yours(own)), "not in any profile".into());
     }
-    (
-        format!("no profile of yours fits this command without -p{}", yours(own)),
-        "no profile fits".into(),
-    )
+    (format!("no profile of yours fits this command without -p{}", yours(own)), "no profile fits".into())
 }
 
 /// Profiles of the user's that would grant it, with the line to type: the request with `-p`, and where the profile
@@ -180,19 +126,12 @@ fn unnamed(own: &[&Profile], request: &Request, tried: &[(String, Location, Reas
 fn suggest(document: &Document, caller: &Caller, world: &World<'_>, request: &Request) -> Vec<String> {
     let mut lines = Vec::new();
     for profile in in_order(document).filter(|profile| Some(&profile.name) != request.profile.as_ref()) {
-        let mut changed = Request {
-            profile: Some(profile.name.clone()),
-            ..request.clone()
-        };
+        let mut changed = Request { profile: Some(profile.name.clone()), ..request.clone() };
         if profile.starting_set().contains_all(changed.add.names) && !changed.add.all {
             changed.add = CapList::default();
         }
         if fits(profile, caller, world, &changed).is_ok() {
-            lines.push(format!(
-                "profile \"{}\" would allow it: {}",
-                profile.name,
-                typed(&changed)
-            ));
+            lines.push(format!("profile \"{}\" would allow it: {}", profile.name, typed(&changed)));
             break;
         }
     }
@@ -201,11 +140,7 @@ fn suggest(document: &Document, caller: &Caller, world: &World<'_>, request: &Re
 
 /// The command line of a request, quoted for a shell, safe for a terminal, cut if it is very long.
 fn typed(request: &Request) -> String {
-    let mut line = String::from(if request.start == Start::Shell {
-        "caplet shell"
-    } else {
-        "caplet run"
-    });
+    let mut line = String::from(if request.start == Start::Shell { "caplet shell" } else { "caplet run" });
     let mut word = |text: &str| {
         line.push(' ');
         line.push_str(text);
