@@ -1,0 +1,312 @@
+//! The command line: flags and helps (clap) on one side, what the person wishes on the other. No word of an error.
+
+use crate::messages::{FAILURE, NO, Trouble, USAGE};
+use crate::{quoting, usage};
+use caplet_policy::capability::{CapList, NameError};
+use caplet_policy::request::{Request, Start, Verb, is_profile_name};
+use clap::builder::OsStringValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// What a command line wishes.
+#[derive(Debug)]
+pub enum Wish {
+    /// `run`, `shell`.
+    Session(Request),
+    /// `list`.
+    List { json: bool, policy: Option<OsString> },
+    /// `check`.
+    Check { path: Option<PathBuf> },
+    /// A help or the version, for stdout, and the exit code if it cannot be written.
+    Text(String, u8),
+}
+
+/// A command line that is not one.
+#[derive(Debug)]
+pub struct No {
+    /// What to say; `None`: the whole help, on stderr.
+    pub trouble: Option<Trouble>,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// Reads the words after `argv[0]`. Only the subcommand that is asked for is built.
+pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
+    let Some(first) = words.first() else {
+        return Err(No { trouble: None, code: USAGE });
+    };
+    let (command, code) = match first.as_bytes() {
+        b"run" => (run(), FAILURE),
+        b"shell" => (shell(), FAILURE),
+        b"list" => (list(), USAGE),
+        b"check" => (check(), USAGE),
+        _ => return usage::without_subcommand(words),
+    };
+    let name = command_name(first);
+    let no = |trouble| No { trouble: Some(trouble), code };
+    let rest = words[1..].iter();
+    let mut matches = match command.no_binary_name(true).try_get_matches_from(rest) {
+        Ok(matches) => matches,
+        Err(error) => {
+            return usage::reword(&error, name, &words[1..]).map(|text| Wish::Text(text, unwritten(code))).map_err(no);
+        }
+    };
+    match name {
+        "list" => Ok(Wish::List { json: matches.get_flag("json"), policy: policy_file(&mut matches).map_err(no)? }),
+        "check" => Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
+        _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
+    }
+}
+
+/// The code for a help that cannot be written: `run` and `shell` have one for everything of ours.
+fn unwritten(usage: u8) -> u8 {
+    if usage == FAILURE { FAILURE } else { NO }
+}
+
+fn command_name(word: &OsStr) -> &'static str {
+    SUBCOMMANDS.into_iter().find(|name| word == *name).unwrap_or("run")
+}
+
+/// The subcommands there are.
+pub const SUBCOMMANDS: [&str; 4] = ["run", "shell", "list", "check"];
+
+fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
+    let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
+    let command: Vec<OsString> = if may_name_command {
+        matches.remove_many("command").map(Iterator::collect).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    let start = if command.is_empty() { Start::Shell } else { Start::Command(command) };
+    let mut request = Request::new(verb, start);
+    if let Some(name) = matches.remove_one::<OsString>("profile") {
+        request.profile = Some(profile_name(name)?);
+    }
+    request.add = capabilities(matches, "cap-add", "--cap-add")?;
+    request.drop = capabilities(matches, "cap-drop", "--cap-drop")?;
+    request.privileged = matches.get_flag("privileged");
+    request.non_interactive = matches.get_flag("non-interactive");
+    request.stdin_password = matches.get_flag("stdin");
+    request.askpass = matches.get_flag("askpass");
+    request.quiet = matches.get_flag("quiet");
+    request.policy = policy_file(matches)?;
+    request.check().map_err(|e| Trouble::Request(e.0))?;
+    Ok(request)
+}
+
+fn policy_file(matches: &mut ArgMatches) -> Result<Option<OsString>, Trouble> {
+    match matches.remove_one::<OsString>("policy") {
+        Some(path) if path.is_empty() => Err(Trouble::NeedsValue { option: "--policy".into() }),
+        path => Ok(path),
+    }
+}
+
+fn profile_name(name: OsString) -> Result<String, Trouble> {
+    if is_profile_name(name.as_bytes()) {
+        name.into_string().map_err(Trouble::BadProfileName)
+    } else {
+        Err(Trouble::BadProfileName(name))
+    }
+}
+
+fn capabilities(matches: &mut ArgMatches, id: &str, option: &'static str) -> Result<CapList, Trouble> {
+    let mut list = CapList::default();
+    for value in matches.remove_many::<OsString>(id).into_iter().flatten() {
+        let Some(text) = value.to_str() else {
+            return Err(Trouble::UnknownCapability { option, text: value, near: None });
+        };
+        list.add_text(text).map_err(|error| match error {
+            NameError::Empty => Trouble::EmptyCapability { option },
+            NameError::Unknown { text, near } => Trouble::UnknownCapability {
+                option,
+                near: if text.trim().eq_ignore_ascii_case("CAP_ALL") { Some("ALL") } else { near },
+                text: text.into(),
+            },
+        })?;
+    }
+    Ok(list)
+}
+
+/// The help of `caplet --help`.
+pub fn help() -> String {
+    whole().render_help().to_string()
+}
+
+/// Every subcommand, for the help here and for whoever makes man pages and completions from it.
+pub fn whole() -> Command {
+    plain(Command::new("caplet"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Run commands with the Linux capabilities that your administrator lets you have")
+        .override_usage("caplet COMMAND [OPTIONS]")
+        .subcommands([run(), shell(), list(), check()])
+        .subcommand_required(true)
+        .after_help(HELP_OF_CAPLET)
+}
+
+/// `caplet run`.
+pub fn run() -> Command {
+    session(plain(Command::new("run")))
+        .bin_name("caplet run")
+        .about("Run a command in a session, or your shell if no command is named")
+        .override_usage("caplet run [OPTIONS] [--] [COMMAND [ARG]...]")
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The command and its arguments; everything after its first word is the command's own")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true),
+        )
+        .after_help(HELP_OF_RUN)
+}
+
+/// `caplet shell`.
+pub fn shell() -> Command {
+    session(plain(Command::new("shell")))
+        .bin_name("caplet shell")
+        .about("Start your own shell in a session")
+        .override_usage("caplet shell [OPTIONS]")
+        .after_help(HELP_OF_SHELL)
+}
+
+/// `caplet list`.
+pub fn list() -> Command {
+    plain(Command::new("list"))
+        .bin_name("caplet list")
+        .about("Show your profiles: what each holds, what you may add, and what for")
+        .override_usage("caplet list [--json]")
+        .arg(flag("json", None, "Print JSON, for programs"))
+        .arg(policy())
+        .after_help(HELP_OF_LIST)
+}
+
+/// `caplet check`.
+pub fn check() -> Command {
+    plain(Command::new("check"))
+        .bin_name("caplet check")
+        .about("Read a policy as the helper would: every fault, and risky grants")
+        .override_usage("caplet check [FILE|DIR]")
+        .arg(
+            Arg::new("path")
+                .value_name("FILE|DIR")
+                .help("A policy file, or a folder with policy.toml and policy.d/ [default: /etc/caplet]")
+                .value_parser(OsStringValueParser::new()),
+        )
+        .after_help(HELP_OF_CHECK)
+}
+
+fn plain(command: Command) -> Command {
+    command.max_term_width(80).disable_help_flag(true).arg(
+        Arg::new("help").short('h').long("help").help("Print this help").action(ArgAction::Help).display_order(100),
+    )
+}
+
+fn session(command: Command) -> Command {
+    command.args([
+        value("profile", Some('p'), "PROFILE", "Take this profile and no other [default: the first that fits]"),
+        value("cap-add", None, "CAP", "Add a capability, or several: NET_ADMIN,NET_RAW; ALL for every one")
+            .action(ArgAction::Append),
+        value("cap-drop", None, "CAP", "Leave out one that the profile starts with; ALL empties the start")
+            .action(ArgAction::Append),
+        flag("privileged", None, "Every capability, inside the session's own namespaces"),
+        flag("dry-run", None, "Say what would be decided, and run nothing"),
+        flag("quiet", None, "No greeting and no notice; refusals are still told"),
+        flag("non-interactive", Some('n'), "Never ask for a password; refuse if one is needed").long(None),
+        flag("stdin", Some('S'), "Read the password from standard input"),
+        flag("askpass", Some('A'), "Ask for the password by the program in CAPLET_ASKPASS"),
+        policy(),
+        // Habits of `docker run -it`: a terminal is always passed on.
+        flag("i", Some('i'), "").long(None).hide(true),
+        flag("t", Some('t'), "").long(None).hide(true),
+    ])
+}
+
+fn policy() -> Arg {
+    value("policy", None, "FILE", "Read this policy instead; only without installation")
+}
+
+fn flag(name: &'static str, short: Option<char>, help: &'static str) -> Arg {
+    let arg = Arg::new(name).long(name).help(help).action(ArgAction::SetTrue).overrides_with(name);
+    match short {
+        Some(c) => arg.short(c),
+        None => arg,
+    }
+}
+
+fn value(name: &'static str, short: Option<char>, shown: &'static str, help: &'static str) -> Arg {
+    let arg = Arg::new(name).long(name).value_name(shown).help(help).value_parser(OsStringValueParser::new());
+    match short {
+        Some(c) => arg.short(c),
+        None => arg,
+    }
+}
+
+const HELP_OF_CAPLET: &str = "\
+Examples:
+  caplet list                          what is yours, and what for
+  caplet run ip addr                   a command, in the first profile that fits
+  caplet run --cap-add NET_ADMIN ip link add br0 type bridge
+  caplet shell --cap-add NET_ADMIN     your shell, for more than one command
+  sudo caplet check                    administrators: is the policy in order?
+
+More on one of them: caplet run --help";
+
+const HELP_OF_RUN: &str = "\
+Options end at the first word of the command: in `caplet run -p lab ip -n route`
+the -n is ip's. Capabilities are named as in Docker: any case, CAP_ or not,
+several in one comma list or the option repeated.
+
+Examples:
+  caplet run --cap-add NET_ADMIN ip link add br0 type bridge
+  caplet run --cap-add ALL --cap-drop MKNOD make check
+  caplet run -p clock date -s 12:00
+  caplet run --dry-run --cap-add SYS_PTRACE strace true
+
+Exit code: the command's own; 128+N if signal N ended it; 125 if caplet refused
+or failed; 126 if the command could not be executed; 127 if it was not found.";
+
+const HELP_OF_SHELL: &str = "\
+The session ends with the shell: exit, or Ctrl-D.
+
+Examples:
+  caplet shell
+  caplet shell -p netlab --cap-add NET_ADMIN
+
+Exit code: the shell's own, or 125 if caplet refused or failed.";
+
+const HELP_OF_LIST: &str = "\
+Examples:
+  caplet list
+  caplet list --json | jq -r '.profiles[].name'
+
+Exit code: 0, or 1 if no profile is yours.";
+
+const HELP_OF_CHECK: &str = "\
+A policy with one fault grants nobody anything, so check before you install it.
+The installed one is for root alone to read: sudo caplet check
+
+Examples:
+  caplet check policy.toml
+  sudo caplet check
+
+Exit code: 0 if there is no fault, 1 if there is one.";
+
+/// The line that starts a session with the same wishes elsewhere: `caplet shell -p netlab --cap-add NET_ADMIN`.
+pub fn shell_line(request: &Request) -> (bool, Vec<OsString>) {
+    let mut line = quoting::words(&["caplet", "shell"]);
+    let start = line.len();
+    if let Some(profile) = &request.profile {
+        line.extend(quoting::words(&["-p", profile]));
+    }
+    for (option, list) in [("--cap-add", request.add), ("--cap-drop", request.drop)] {
+        if !list.is_empty() {
+            line.extend(quoting::words(&[option, &list.to_string()]));
+        }
+    }
+    if request.privileged {
+        line.push("--privileged".into());
+    }
+    (line.len() > start, line)
+}

@@ -1,0 +1,71 @@
+//! `caplet run` and `caplet shell`: the request becomes the helper. Nothing is decided here.
+
+use crate::cli;
+use crate::installed::{HELPER, helper, helper_beside, session_profile};
+use crate::messages::{FAILURE, Trouble, tell};
+use caplet_policy::request::Request;
+use nix::errno::Errno;
+use std::io::{self, ErrorKind};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Becomes the helper; comes back only with a failure.
+pub fn start(request: &Request) -> ExitCode {
+    let trouble = if session_profile().is_some() {
+        let (asked, instead) = cli::shell_line(request);
+        Trouble::Fixed { asked, instead }
+    } else {
+        become_helper(request)
+    };
+    tell(&trouble);
+    FAILURE.into()
+}
+
+fn become_helper(request: &Request) -> Trouble {
+    let words = request.encode();
+    let failed = |path: &Path| -> io::Error {
+        // std's exec gives SIGPIPE, which Rust ignores, its default back, and leaves the environment as it is.
+        Command::new(path).arg0(HELPER).args(&words).exec()
+    };
+    if let Some(beside) = helper_beside() {
+        let error = failed(&beside);
+        if error.kind() != ErrorKind::NotFound {
+            return cannot_start(&beside, error);
+        }
+    }
+    let installed = helper();
+    let error = failed(&installed);
+    cannot_start(&installed, error)
+}
+
+/// Runs the helper with `configure`d streams and waits for it, as `list` does.
+pub fn ask_helper(
+    words: &[std::ffi::OsString],
+    streams: impl Fn(&mut Command),
+) -> Result<std::process::Output, Trouble> {
+    let ask = |path: &Path| {
+        let mut command = Command::new(path);
+        command.arg0(HELPER).args(words);
+        streams(&mut command);
+        command.output()
+    };
+    if let Some(beside) = helper_beside() {
+        match ask(&beside) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            answer => return answer.map_err(|error| cannot_start(&beside, error)),
+        }
+    }
+    let installed = helper();
+    ask(&installed).map_err(|error| cannot_start(&installed, error))
+}
+
+fn cannot_start(path: &Path, error: io::Error) -> Trouble {
+    let path = path.as_os_str().to_owned();
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT | Errno::ENOTDIR) => Trouble::HelperMissing(path),
+        Some(Errno::EACCES | Errno::EPERM) => Trouble::HelperForbidden(path),
+        Some(Errno::E2BIG) => Trouble::CommandTooLong,
+        _ => Trouble::HelperFailed { path, error },
+    }
+}

@@ -1,0 +1,298 @@
+//! Every word a person can read when something does not go, and how it is printed. Help texts are in `cli`.
+
+use crate::check::Risk;
+use crate::quoting::{command_line, word};
+use caplet_policy::escape::for_terminal;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+/// Exit code of `run` and `shell` for everything of ours.
+pub const FAILURE: u8 = 125;
+/// Exit code for "found but could not be executed".
+pub const NOT_EXECUTABLE: u8 = 126;
+/// Exit code for "not found".
+pub const NOT_FOUND: u8 = 127;
+/// Exit code of the other commands for a "no".
+pub const NO: u8 = 1;
+/// Exit code of the other commands for a usage error.
+pub const USAGE: u8 = 2;
+
+/// What can go wrong here: what was asked, why not, what would work, in one line each.
+#[derive(Debug)]
+pub enum Trouble {
+    Internal,
+    NoLoginShellYet,
+    /// The first word is no subcommand: it, the rest, and what the line was probably meant to be.
+    NoSubcommand {
+        word: OsString,
+        meant: Vec<OsString>,
+    },
+    /// An option before the subcommand.
+    EarlyOption {
+        option: String,
+        rest: Vec<OsString>,
+    },
+    NoOption {
+        command: &'static str,
+        option: String,
+        near: Option<String>,
+    },
+    NeedsValue {
+        option: String,
+    },
+    TakesNoValue {
+        option: String,
+    },
+    GivenTwice {
+        option: String,
+    },
+    ShellTakesNoCommand {
+        meant: Vec<OsString>,
+    },
+    NoSuchWord {
+        command: &'static str,
+        word: String,
+    },
+    EmptyCapability {
+        option: &'static str,
+    },
+    UnknownCapability {
+        option: &'static str,
+        text: OsString,
+        near: Option<&'static str>,
+    },
+    BadProfileName(OsString),
+    /// A text of the policy crate, already escaped.
+    Request(String),
+    Usage(String),
+    Fixed {
+        asked: bool,
+        instead: Vec<OsString>,
+    },
+    ListInside {
+        profile: OsString,
+    },
+    HelperMissing(OsString),
+    HelperForbidden(OsString),
+    CommandTooLong,
+    HelperFailed {
+        path: OsString,
+        error: io::Error,
+    },
+    HelperKilled {
+        signal: i32,
+    },
+    HelperUnclear,
+    NoProfile,
+    Contact(String),
+    SessionWords,
+    ShellNotFound(OsString),
+    ShellFailed {
+        shell: OsString,
+        error: io::Error,
+    },
+    Output(io::Error),
+    /// What `check` finds.
+    Unreadable {
+        path: OsString,
+        error: io::Error,
+    },
+    NotAFile(OsString),
+    TooLarge(OsString),
+    NotText {
+        path: OsString,
+        line: usize,
+    },
+    Symlink(OsString),
+    NotRoots {
+        path: OsString,
+        uid: u32,
+        mode: u32,
+    },
+    NoHelper(OsString),
+    HelperMode {
+        path: OsString,
+        uid: u32,
+        mode: u32,
+    },
+    Warning(Box<Trouble>),
+    Risk(Risk),
+    NoFault {
+        profiles: usize,
+    },
+    Faults {
+        number: usize,
+    },
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internal => f.write_str("a fault in caplet itself; nothing was started by it"),
+            Self::NoLoginShellYet => f.write_str("the login shell is not built yet"),
+            Self::NoSubcommand { word, meant } => {
+                write!(f, "no subcommand \"{}\"; did you mean: {}", safe(word), command_line(meant))
+            }
+            Self::EarlyOption { option, rest } => {
+                write!(f, "no option \"{}\" before the subcommand; did you mean: {}", safe(option), command_line(rest))
+            }
+            Self::NoOption { command, option, near } => {
+                write!(f, "{command} has no option \"{}\"; ", safe(option))?;
+                match near {
+                    Some(near) => write!(f, "did you mean: {near}"),
+                    None => write!(f, "see: caplet {command} --help"),
+                }
+            }
+            Self::NeedsValue { option } => match option.as_str() {
+                "--cap-add" | "--cap-drop" => write!(f, "{option} needs a capability, as in: {option} NET_ADMIN"),
+                "--profile" => f.write_str("--profile needs a name, as in: -p netlab; yours are in: caplet list"),
+                _ => write!(f, "{} needs a value", safe(option)),
+            },
+            Self::TakesNoValue { option } => write!(f, "{0} takes no value; write: {0}", safe(option)),
+            Self::GivenTwice { option } => write!(f, "{} is given twice; one session has one", safe(option)),
+            Self::ShellTakesNoCommand { meant } => {
+                write!(f, "shell takes no command; did you mean: {}", command_line(meant))
+            }
+            Self::NoSuchWord { command, word } => {
+                write!(f, "{command} does not take \"{}\"; see: caplet {command} --help", safe(word))
+            }
+            Self::EmptyCapability { option } => {
+                write!(f, "{option} has an empty name; write: {option} NET_ADMIN,NET_RAW")
+            }
+            Self::UnknownCapability { option, text, near } => {
+                write!(f, "{option} {}: no such capability; ", word(text))?;
+                match near {
+                    Some(near) => write!(f, "did you mean {near}?"),
+                    None => f.write_str("the names are in capabilities(7)"),
+                }
+            }
+            Self::BadProfileName(name) => write!(
+                f,
+                "no profile can be called \"{}\" (letters, digits, _ and -); yours are in: caplet list",
+                safe(name)
+            ),
+            Self::Request(text) => f.write_str(text),
+            Self::Usage(text) => write!(f, "{}; see: caplet --help", safe(text)),
+            Self::Fixed { asked, instead } => write!(
+                f,
+                "this session is fixed; start {}: {}",
+                if *asked { "one that has it" } else { "one outside of it" },
+                command_line(instead)
+            ),
+            Self::ListInside { profile } => write!(
+                f,
+                "this session is fixed (profile \"{}\"); to see what else is yours, leave it: exit",
+                safe(profile)
+            ),
+            Self::HelperMissing(path) => write!(f, "no session: {} is missing; install caplet again", safe(path)),
+            Self::HelperForbidden(path) => write!(
+                f,
+                "no session: {} may not be executed; it must be root's, mode 4755, on a file system without noexec",
+                safe(path)
+            ),
+            Self::CommandTooLong => {
+                f.write_str("no session: arguments and environment are longer than the kernel takes; shorten them")
+            }
+            Self::HelperFailed { path, error } => {
+                write!(f, "no session: {} cannot be started: {}; install caplet again", safe(path), why(error))
+            }
+            Self::HelperKilled { signal } => {
+                write!(f, "no list: the helper was ended by signal {signal}; try again")
+            }
+            Self::HelperUnclear => f.write_str(
+                "no list: the helper's answer is not understood; caplet and caplet-helper must be of one version",
+            ),
+            Self::NoProfile => f.write_str("no profile of this machine's policy is yours"),
+            Self::Contact(text) => write!(f, "ask: {}", safe(text)),
+            Self::SessionWords => {
+                f.write_str("caplet-session is started by caplet-helper alone; to get a session: caplet shell")
+            }
+            Self::ShellNotFound(shell) => {
+                write!(f, "your shell {} is not there; name a command instead: caplet run /bin/sh", safe(shell))
+            }
+            Self::ShellFailed { shell, error } => write!(
+                f,
+                "your shell {} cannot be executed: {}; name a command instead: caplet run /bin/sh",
+                safe(shell),
+                why(error)
+            ),
+            Self::Output(error) => write!(f, "cannot write the output: {}", why(error)),
+            Self::Unreadable { path, error } => {
+                write!(f, "cannot read {}: {}", safe(path), why(error))?;
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied => f.write_str("; read it as root: sudo caplet check"),
+                    _ => Ok(()),
+                }
+            }
+            Self::NotAFile(path) => write!(f, "{} is not a regular file", safe(path)),
+            Self::TooLarge(path) => write!(f, "{} is larger than 16 MiB; no policy is", safe(path)),
+            Self::NotText { path, line } => write!(f, "{}:{line}: not UTF-8; save it as UTF-8", safe(path)),
+            Self::Symlink(path) => write!(
+                f,
+                "{} is a symbolic link, which the helper does not follow here; put the file itself there",
+                safe(path)
+            ),
+            Self::NotRoots { path, uid, mode } => write!(
+                f,
+                "{} has owner {uid} and mode {mode:04o}; installed it must be root's and writable by nobody else",
+                safe(path)
+            ),
+            Self::NoHelper(path) => write!(f, "{} is missing; install caplet again", safe(path)),
+            Self::HelperMode { path, uid, mode } => {
+                write!(f, "{} has owner {uid} and mode {mode:04o}; it must be root's with mode 4755", safe(path))
+            }
+            Self::Warning(trouble) => write!(f, "warning: {trouble}"),
+            Self::Risk(Risk { at, profile, text }) => {
+                write!(f, "warning: {}: profile \"{profile}\": {}", safe(at), safe(text))
+            }
+            Self::NoFault { profiles: 0 } => f.write_str("no profile, no fault: this policy grants nobody anything"),
+            Self::NoFault { profiles } => write!(f, "{profiles} profile{}, no fault", plural(*profiles)),
+            Self::Faults { number } => {
+                write!(f, "{number} fault{}: as it is, this policy grants nobody anything", plural(*number))
+            }
+        }
+    }
+}
+
+fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
+}
+
+fn safe(text: impl AsRef<OsStr>) -> String {
+    for_terminal(text.as_ref().as_bytes())
+}
+
+/// The kernel's reason without Rust's "(os error 2)".
+pub fn why(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// One line on stderr, in one write; what cannot be written is lost, and nothing panics.
+pub fn tell(message: &dyn Display) {
+    write_stderr(&format!("caplet: {message}\n"));
+}
+
+/// Text that is not one line (help, the faults of a policy) on stderr.
+pub fn write_stderr(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// What was asked for, on stdout; `unwritten` is the exit code if that fails. A reader that has gone (`| head`) is no failure worth a word.
+pub fn print(text: &str, unwritten: u8) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tell(&Trouble::Output(error));
+            }
+            unwritten.into()
+        }
+    }
+}
