@@ -34,6 +34,8 @@ pub fn run(path: Option<&Path>) -> ExitCode {
 #[derive(Debug, Default)]
 struct Report {
     faults: usize,
+    /// Something may be read by root alone: then nothing is said about the policy as a whole.
+    forbidden: bool,
     /// The verdict over a policy that could be read as a whole.
     profiles: Option<usize>,
 }
@@ -48,6 +50,9 @@ struct Files {
 impl Report {
     fn fault(&mut self, trouble: &Trouble) {
         self.faults += 1;
+        if let Trouble::Unreadable { error, .. } = trouble {
+            self.forbidden |= error.kind() == ErrorKind::PermissionDenied;
+        }
         tell(trouble);
     }
 
@@ -131,6 +136,7 @@ impl Report {
                 tell(&Trouble::NoFault { profiles });
                 ExitCode::SUCCESS
             }
+            _ if self.forbidden => NO.into(),
             _ => {
                 tell(&Trouble::Faults { number: self.faults });
                 NO.into()

@@ -283,7 +283,8 @@ pub fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// What was asked for, on stdout; `unwritten` is the exit code if that fails. A reader that has gone (`| head`) is no failure worth a word.
+/// What was asked for, on stdout; `unwritten` is the exit code if that fails.
+/// A reader that has gone (`| head`) is no failure worth a word.
 pub fn print(text: &str, unwritten: u8) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -1,8 +1,8 @@
 //! Grants that are right by the rules and still give more than an administrator may think.
 
-use caplet_policy::capability::{CapSet, Capability};
-use caplet_policy::document::{Document, Profile, Scope, Subject, UserMode};
-use caplet_policy::handbook::{Degree, entry};
+use caplet_policy::capability::CapSet;
+use caplet_policy::document::{Document, Profile, Scope, Subject, UserMode, root_equivalents};
+use caplet_policy::handbook::entry;
 
 /// Programs whose purpose is to start others, or that do it at a key press.
 const STARTERS: [&str; 24] = [
@@ -57,7 +57,7 @@ fn texts(profile: &Profile) -> Vec<String> {
 
 fn host(profile: &Profile, texts: &mut Vec<String>) {
     let reach = if profile.may_add_all { CapSet::KNOWN } else { profile.may_add.union(profile.starting_set()) };
-    let as_root = as_good_as_root(reach);
+    let as_root = root_equivalents(reach);
     if reach == CapSet::KNOWN {
         texts.push("every capability of the machine: this is root".into());
     } else {
@@ -74,16 +74,4 @@ fn host(profile: &Profile, texts: &mut Vec<String>) {
             texts.push(format!("whatever {} starts inherits the capabilities", command.path));
         }
     }
-}
-
-/// Those with which a host profile needs `accept_root_equivalent`.
-fn as_good_as_root(set: CapSet) -> CapSet {
-    let has = |name: &str| set.iter().any(|cap| cap.name() == name);
-    let kernel_memory = has("PERFMON") && has("BPF");
-    let counts = |cap: &Capability| match cap.name() {
-        "DAC_READ_SEARCH" => true,
-        "PERFMON" | "BPF" => kernel_memory,
-        _ => entry(*cap).root_equivalent == Degree::Full,
-    };
-    set.iter().filter(counts).fold(CapSet::EMPTY, CapSet::with)
 }
