@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,15 +27,15 @@ impl Tree {
         let name = format!("caplet-shell-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().canonicalize().expect("a temporary folder").join(name);
         fs::create_dir(&folder).expect("a folder of our own");
-        fs::copy(env!("CARGO_BIN_EXE_caplet"), folder.join("caplet")).expect("the binary is there");
+        install(Path::new(env!("CARGO_BIN_EXE_caplet")), &folder.join("caplet"));
         Self { folder }
     }
 
     /// A tree whose helper is this shell script.
     pub fn with_helper(script: &str) -> Self {
         let tree = Self::bare();
-        tree.write("caplet-helper", &format!("#!/bin/sh\ncd '{}' || exit 99\n{script}\n", tree.folder.display()));
-        fs::set_permissions(tree.folder.join("caplet-helper"), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let text = format!("#!/bin/sh\ncd '{}' || exit 99\n{script}\n", tree.folder.display());
+        install(&tree.write("script", &text), &tree.folder.join("caplet-helper"));
         tree
     }
 
@@ -91,6 +90,13 @@ impl Tree {
         assert_eq!(said, expect, "{words:?}");
         assert_eq!(self.recorded(), None, "{words:?} reached the helper");
     }
+}
+
+/// Copies a program by another process: a descriptor for writing that is open here could be passed on to what
+/// another test starts at that moment, and the kernel executes no file that somebody may still write (ETXTBSY).
+fn install(from: &Path, to: &Path) {
+    let done = Command::new("install").args(["-m", "755"]).args([from, to]).status();
+    assert!(done.expect("install runs").success(), "{} is not installed", to.display());
 }
 
 impl Drop for Tree {
