@@ -36,6 +36,7 @@ use error::{Error, call, say};
 use hygiene::Power;
 use journal::Journal;
 use plan::Plan;
+use std::os::fd::OwnedFd;
 use supervise::relay::Relay;
 use supervise::terminal::Outer;
 use supervise::{guard, wire};
@@ -86,22 +87,45 @@ fn run() -> Result<i32, Error> {
     let grant = verdict.map_err(|refusal| trail.refuse(&request, &refusal))?;
     descriptors::check()?;
     let granted = authenticate::authenticate(grant)?;
-    let journal = trail.into_journal()?;
     drop(policy);
-    let borrowed = inherited.power == Power::Setuid;
-    let recorded = Recorded::of(granted, person.clone(), journal, &request, cwd.as_deref(), borrowed)?;
-    announce(recorded.grant(), &request, inherited.power);
-    let plan = Plan::of(recorded.grant(), &person, &caller, &request, inherited, cwd, moment.held)?;
+    let power = inherited.power;
+    let plan = Plan::of(granted.grant(), &person, &caller, &request, inherited, cwd.clone(), moment.held);
+    let plan = plan.map_err(|error| trail.impossible(&request, error))?;
+    let before = Before::prepare(plan.isolation.is_some())?;
+    let journal = trail.into_journal()?;
+    let recorded = Recorded::of(granted, person.clone(), journal, &request, cwd.as_deref(), power == Power::Setuid)?;
+    announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
-    supervise(plan, recorded, person)
+    supervise(plan, recorded, person, before)
+}
+
+/// What can fail and leaves nothing behind: made before the grant is recorded, so that every record gets its end.
+struct Before {
+    outer: Option<Outer>,
+    guards_end: OwnedFd,
+    relays_end: OwnedFd,
+}
+
+impl Before {
+    fn prepare(isolated: bool) -> Result<Self, Error> {
+        let outer = if isolated { Outer::find()? } else { None };
+        let (guards_end, relays_end) = wire::pair()?;
+        nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
+        Ok(Self { outer, guards_end, relays_end })
+    }
 }
 
 /// Splits into the guard, which builds, and the relay, which gives root up at once.
-fn supervise(plan: Plan, recorded: Recorded, person: Person) -> Result<i32, Error> {
-    let outer = if plan.isolation.is_some() { Outer::find()? } else { None };
-    let (guards_end, relays_end) = wire::pair()?;
-    nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-    match process::fork().map_err(call("fork"))? {
+fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> Result<i32, Error> {
+    let Before { outer, guards_end, relays_end } = before;
+    let forked = match process::fork() {
+        Ok(forked) => forked,
+        Err(errno) => {
+            recorded.into_ending().end("failed:125");
+            return Err(call("fork")(errno));
+        }
+    };
+    match forked {
         Fork::Child => {
             drop(relays_end);
             guard::run(plan, recorded, &guards_end, outer)
@@ -202,6 +226,15 @@ impl Trail<'_> {
             trail::refused(journal, person, request, refusal.log_reason());
         }
         Error::Refused(refusal.lines().to_vec())
+    }
+
+    /// A grant that cannot become a session here.
+    fn impossible(&mut self, request: &Request, error: Error) -> Error {
+        let (person, reason) = (self.person, error.lines().join("; "));
+        if let Ok(journal) = self.journal() {
+            trail::refused(journal, person, request, &reason);
+        }
+        error
     }
 
     /// `--dry-run`.

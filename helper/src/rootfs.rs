@@ -26,6 +26,8 @@ pub struct Tree {
     pub uid: u32,
     /// Nodes can be made; else the host's are bound.
     pub mknod: bool,
+    /// Other users' ids are mapped: `su` inside needs a shadow file that its root may read.
+    pub other_users: bool,
 }
 
 /// The kernel's own file systems, made inside the session's namespaces and not attached yet.
@@ -73,6 +75,7 @@ impl Tree {
             owner,
             uid,
             mknod,
+            other_users: profile.subids,
         }
     }
 
@@ -207,7 +210,8 @@ impl Tree {
             }
         }
         attach(&run, "/run")?;
-        services.iter().try_for_each(|(path, service)| attach(service, path))
+        services.iter().try_for_each(|(path, service)| attach(service, path))?;
+        if self.other_users { shadow(&run, owner) } else { Ok(()) }
     }
 
     /// Hides all homes and puts the user's own back.
@@ -319,6 +323,26 @@ struct Kept {
     writable: Vec<(String, OwnedFd, OwnedFd)>,
     devices: Vec<(String, OwnedFd)>,
     services: Vec<(PathBuf, OwnedFd)>,
+}
+
+/// A shadow file in which every local account exists and has no password: pam_unix asks it whether an account is
+/// expired, and the host's belongs to a root that is not mapped.
+fn shadow(run: &OwnedFd, owner: (u32, u32)) -> Result<(), Error> {
+    let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| crate::hygiene::io("read /etc/passwd", &e))?;
+    let names = passwd.lines().filter_map(|line| line.split(':').next()).filter(|name| !name.is_empty());
+    let text: String = names.map(|name| format!("{name}:*:19000:0:99999:7:::\n")).collect();
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(run, "shadow", flags, mode(0o600)).map_err(call("create a shadow file"))?;
+    let (uid, gid) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
+    nix::unistd::fchown(&file, Some(uid), Some(gid)).map_err(call("chown a shadow file"))?;
+    let mut file = std::fs::File::from(file);
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|e| crate::hygiene::io("write a shadow file", &e))?;
+    let tree = mount::clone_tree(standard_cwd(), "/run/shadow", false).map_err(call("open_tree a shadow file"))?;
+    match mount::attach(&tree, standard_cwd(), "/etc/shadow") {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(call("mount /etc/shadow")(errno)),
+    }
+    nix::unistd::unlinkat(run, "shadow", nix::unistd::UnlinkatFlags::NoRemoveDir).map_err(call("unlink a shadow file"))
 }
 
 /// Nothing goes out, everything is read-only and without setuid.
