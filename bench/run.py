@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""What caplet costs, measured beside its peers in one interleaved run; see README.md.
+
+As root: CAPLET_BUILD=target/release bench/run.py [--rounds N] [--only WORD,WORD] [--write FILE]. Exit code 1: a bar was missed."""
+import argparse, datetime, os, platform, signal, socket, subprocess, sys, tempfile, threading, time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NAME, UID = "capletbench", 5901
+BARS = {"host": 4.5, "iso": 6.5}  # times /bin/true
+PEAK_KIB, STAYS_KIB = 3584, 1024
+
+POLICY = f"""
+[profile.iso]
+users = ["{NAME}"]
+
+[profile.hostnet]
+users = ["{NAME}"]
+network = "host"
+
+[profile.hostprofile]
+users = ["{NAME}"]
+scope = "host"
+caps = ["SYS_NICE"]
+pam_account = false
+"""
+
+# key, program it needs, command
+COMMANDS = [
+    ("true", "true", "/bin/true"),
+    ("setpriv", "setpriv", "setpriv --no-new-privs /bin/true"),
+    ("unshare", "unshare", "unshare -Ur /bin/true"),
+    ("sudo", "sudo", "sudo -n /bin/true"),
+    ("doas", "doas", "doas -n /bin/true"),
+    ("bwrap", "bwrap", "bwrap --dev-bind / / /bin/true"),
+    ("bwrap-all", "bwrap", "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp /bin/true"),
+    ("firejail", "firejail", "firejail --noprofile /bin/true"),
+    ("host", "caplet", "caplet run --quiet -p hostprofile /bin/true"),
+    ("hostnet", "caplet", "caplet run -p hostnet /bin/true"),
+    ("iso", "caplet", "caplet run -p iso /bin/true"),
+]
+
+
+class Box:
+    """The throwaway machine of lab/src/machine.sh; it dies with its standard input, that is with this process."""
+
+    def __init__(self):
+        script = (HERE.parent / "lab/src/machine.sh").read_text()
+        words = "unshare -m -p -f -n -i -u -C --kill-child --propagation private bash -c".split()
+        self.unshare = subprocess.Popen([*words, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ready = self.unshare.stdout.readline().split()
+        if ready[:1] != ["ready"]:
+            sys.exit("the throwaway machine does not come up (see lab/src/machine.sh)")
+        self.pid = int(ready[1])
+        self.root = Path(f"/proc/{self.pid}/root")
+
+    def put(self, path, content, mode, owner=0):
+        path = Path(f"{self.root}{path}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.chown(path, owner, owner)
+        path.chmod(mode)
+
+    def command(self, words, user=False):
+        enter = f"nsenter -t {self.pid} -m -p -n -i -u -C -r -w".split()
+        if user:
+            path = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+            enter += f"setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all --reset-env --".split()
+            enter += ["env", f"PATH={path}", "LANG=C.UTF-8", "TERM=dumb", f"--chdir=/home/{NAME}"]
+        return [*enter, *words]
+
+    def furnish(self, build, driver):
+        for path, line in [
+            ("/etc/passwd", f"{NAME}:x:{UID}:{UID}::/home/{NAME}:/bin/bash\n"),
+            ("/etc/group", f"{NAME}:x:{UID}:\n"),
+            ("/etc/shadow", f"{NAME}:*:20000:0:99999:7:::\n"),
+        ]:
+            with open(f"{self.root}{path}", "a") as file:
+                file.write(line)
+        home = Path(f"{self.root}/home/{NAME}")
+        home.mkdir(mode=0o700, parents=True)
+        os.chown(home, UID, UID)
+        self.put("/usr/bin/caplet", (build / "caplet").read_bytes(), 0o755)
+        self.put("/usr/libexec/caplet/caplet-helper", (build / "caplet-helper").read_bytes(), 0o4755)
+        self.put("/etc/caplet/policy.toml", POLICY, 0o640)
+        self.put("/etc/sudoers.d/bench", f"{NAME} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+        self.put("/etc/doas.conf", f"permit nopass {NAME}\n", 0o600)
+        self.put("/etc/hosts", "127.0.0.1 localhost lab\n", 0o644)  # sudo looks its host name up
+        self.put("/usr/local/bin/drive", driver.read_bytes(), 0o755)
+
+    def close(self):
+        self.unshare.stdin.close()
+        self.unshare.wait()
+
+
+class Syslog:
+    """Reads /dev/log of the box and counts."""
+
+    def __init__(self, box):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path = f"{box.root}/dev/log"
+        self.socket.bind(path)
+        os.chmod(path, 0o666)
+        self.grants = self.ends = 0
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        while True:
+            record = self.socket.recv(1 << 16)
+            self.grants += b"grant id=" in record
+            self.ends += b"end id=" in record
+
+
+def compile_driver(folder):
+    out = Path(folder) / "drive"
+    subprocess.run(["cc", "-O2", "-o", out, HERE / "drive.c"], check=True)
+    return out
+
+
+def measure(box, rounds, only):
+    """Rows (key, command, median ns, p10 ns, maxrss KiB), and what is missing or does not work here."""
+    kept, missing = [], []
+    for key, program, command in COMMANDS:
+        if only and key not in only and key != "true":
+            continue
+        probe = subprocess.run(box.command(command.split(), user=True), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if "existing sandbox" in probe.stderr:
+            missing.append(f"{key}: sees the throwaway machine as a sandbox and does nothing in it")
+        elif probe.returncode == 0:
+            kept.append((key, command))
+        elif program == "caplet":
+            sys.exit(f"{command}: {probe.stderr.strip()} (code {probe.returncode})")
+        else:
+            found = any(Path(f"{box.root}{d}/{program}").exists() for d in ["/usr/bin", "/bin", "/usr/local/bin"])
+            why = (probe.stderr.strip() or f"code {probe.returncode}") if found else "not installed"
+            missing.append(f"{key}: {why}")
+    words = ["/usr/local/bin/drive", str(rounds), *(command for _, command in kept)]
+    out = subprocess.run(box.command(words, user=True), stdout=subprocess.PIPE, text=True, check=True).stdout
+    rows = [(*job, *map(int, line.split())) for job, line in zip(kept, out.splitlines(), strict=True)]
+    return rows, missing
+
+
+def status(pid, key):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    return 0
+
+
+def private_dirty(pid):
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_Dirty:"):
+            return int(line.split()[1])
+    raise LookupError("no Private_Dirty")
+
+
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def chain(pid):
+    """A process and its first children: relay, guard, (PID 1,) command."""
+    pids = [pid]
+    while below := children(pids[-1]):
+        pids.append(below[0])
+    return pids
+
+
+def memory(box, profile):
+    """Of a sleeping session: (name, Private_Dirty, VmHWM) of each process that is caplet's."""
+    words = box.command(["caplet", "run", "--quiet", "-p", profile, "sleep", "600"], user=True)
+    job = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        names = ["relay", "guard", "PID 1"] if profile != "hostprofile" else ["relay", "guard"]
+        comm = lambda pid: Path(f"/proc/{pid}/comm").read_text().strip()
+        for _ in range(500):
+            time.sleep(0.02)
+            pids = chain(job.pid)
+            while pids and not comm(pids[0]).startswith("caplet"):
+                pids.pop(0)
+            if len(pids) == len(names) + 1 and comm(pids[-1]) == "sleep":
+                break
+        else:
+            sys.exit(f"the sleeping session does not look as it should: {[comm(p) for p in chain(job.pid)]}")
+        time.sleep(0.2)  # the last steps of guard and PID 1
+        return [(name, private_dirty(pid), status(pid, "VmHWM")) for name, pid in zip(names, pids)]
+    finally:
+        # nsenter stays as the parent: the session is ended by its relay.
+        for pid in chain(job.pid)[1:2] or [job.pid]:
+            os.kill(pid, signal.SIGTERM)
+        job.wait()
+
+
+def report(rows, missing, sizes, rounds, syslog, build):
+    base, base10 = next((row[2], row[3]) for row in rows if row[0] == "true")
+    yield f"Date: {datetime.datetime.now():%Y-%m-%d %H:%M}, kernel {platform.release()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+    yield f"Run: {rounds} rounds, order shuffled in each; syslog reader present: it read {syslog.grants} grants and {syslog.ends} ends"
+    version = lambda path: f"{path.stat().st_size // 1024} KiB"
+    yield f"Programs: caplet {version(build / 'caplet')}, caplet-helper {version(build / 'caplet-helper')}"
+    yield ""
+    yield "| what | median | to `true` | 10th percentile | to `true` | bar | ru_maxrss | command |"
+    yield "|---|---|---|---|---|---|---|---|"
+    bad = []
+    for key, command, median, p10, maxrss in rows:
+        bar = BARS.get(key)
+        verdict = "" if bar is None else f"≤ {bar}: " + ("met" if median / base <= bar else "**missed**")
+        if bar is not None and median / base > bar:
+            bad.append(key)
+        yield f"| {key} | {median / 1e6:.2f} ms | {median / base:.2f} | {p10 / 1e6:.2f} ms | {p10 / base10:.2f} | {verdict} | {maxrss} KiB | `{command}` |"
+    for line in missing:
+        yield f"\nMissing here: {line}"
+    yield ""
+    yield "| sleeping session | process | Private_Dirty | VmHWM |"
+    yield "|---|---|---|---|"
+    for profile, parts in sizes.items():
+        for name, dirty, peak in parts:
+            yield f"| {profile} | {name} | {dirty} KiB | {peak} KiB |"
+    peak = max(p[2] for parts in sizes.values() for p in parts)
+    stays = sum(p[1] for p in sizes["iso"])
+    for name, value, bar in [("peak memory of the helper", peak, PEAK_KIB), ("what stays of an isolated session", stays, STAYS_KIB)]:
+        yield f"\n{name}: {value} KiB, bar ≤ {bar} KiB: " + ("met" if value <= bar else "**missed**")
+        if value > bar:
+            bad.append(name)
+    yield ""
+    yield "Verdict: " + (f"missed: {', '.join(bad)}" if bad else "every bar met")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="measures caplet beside its peers; needs root")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--only", default="", help="keys of the table, separated by commas")
+    parser.add_argument("--write", metavar="FILE", help="write the report there too")
+    options = parser.parse_args()
+    if os.geteuid():
+        sys.exit("bench: root makes the throwaway machine; run it with sudo")
+    build = Path(os.environ.get("CAPLET_BUILD", HERE.parent / "target/release"))
+    with tempfile.TemporaryDirectory(prefix="caplet-bench.") as folder:
+        driver = compile_driver(folder)
+        box = Box()
+        try:
+            box.furnish(build, driver)
+            syslog = Syslog(box)
+            rows, missing = measure(box, options.rounds, set(filter(None, options.only.split(","))))
+            sizes = {profile: memory(box, profile) for profile in ["iso", "hostprofile"]}
+            time.sleep(0.3)  # the last `end` record
+            lines = list(report(rows, missing, sizes, options.rounds, syslog, build))
+        finally:
+            box.close()
+    print("\n".join(lines))
+    if options.write:
+        Path(options.write).write_text("# Results of bench/run.py\n\n" + "\n".join(lines) + "\n")
+    return 0 if "every bar met" in lines[-1] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
