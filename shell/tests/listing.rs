@@ -23,7 +23,7 @@ fn the_page_is_readable_at_80_columns() {
   holds     Docker's 14
   may add   NET_ADMIN, SYS_PTRACE
   until     2027-02-15 23:59:59
-  try       caplet run -p netlab --cap-add NET_ADMIN ip link add br0 type bridge
+  try       caplet run -p netlab --cap-add NET_ADMIN ip link set lo mtu 1400
 
 student     isolated, you stay who you are, the machine's network, home is
             read-only, also at login

@@ -133,7 +133,7 @@ fn example(line: &Line) -> String {
         return format!("caplet shell -p {name}");
     };
     let start = format!("-p {name} --cap-add {cap}");
-    let with_command = format!("caplet run {start} ip link add br0 type bridge");
+    let with_command = format!("caplet run {start} ip link set lo mtu 1400");
     if cap.name() == "NET_ADMIN" && line.scope() == Scope::Isolated && INDENT + with_command.len() <= COLUMNS {
         with_command
     } else {
@@ -233,7 +233,7 @@ netlab      isolated, you are root inside, own network
   holds     Docker's 14
   may add   NET_ADMIN, SYS_PTRACE
   until     2027-02-15 23:59:59
-  try       caplet run -p netlab --cap-add NET_ADMIN ip link add br0 type bridge
+  try       caplet run -p netlab --cap-add NET_ADMIN ip link set lo mtu 1400
 
 More? Ask: lab-admin@example.edu, room 2.14
 "
