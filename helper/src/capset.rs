@@ -150,7 +150,8 @@ fn read_back(target: &Target) -> Result<(), Error> {
         let mut wanted = wanted.clone();
         let mut held: Vec<u32> =
             nix::unistd::getgroups().map_err(call("getgroups"))?.iter().map(|g| g.as_raw()).collect();
-        (wanted.sort_unstable(), held.sort_unstable());
+        wanted.sort_unstable();
+        held.sort_unstable();
         if held != wanted {
             return differs("supplementary groups differ");
         }

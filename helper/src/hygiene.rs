@@ -96,10 +96,7 @@ fn take_limits() -> Result<Vec<(u32, u64, u64)>, Error> {
 /// `/proc/self/environ` still has what the loader removes from a setuid program's environment (`TMPDIR`,
 /// `LD_LIBRARY_PATH`: ld.so(8)): the user's session gets it back, the helper never looks at it.
 fn take_environment() -> Vec<CString> {
-    let raw = match std::fs::read("/proc/self/environ") {
-        Ok(bytes) => bytes,
-        Err(_) => Vec::new(),
-    };
+    let raw = std::fs::read("/proc/self/environ").unwrap_or_default();
     let environment = raw
         .split(|b| *b == 0)
         .filter(|entry| entry.iter().position(|b| *b == b'=').is_some_and(|at| at > 0))

@@ -46,7 +46,6 @@ impl Output {
     /// # Panics
     /// Where the code is another one: with everything the command said.
     #[track_caller]
-    #[must_use]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "{self}");
         self
@@ -57,7 +56,6 @@ impl Output {
     /// # Panics
     /// Where it failed.
     #[track_caller]
-    #[must_use]
     pub fn expect_ok(self) -> Self {
         self.expect_code(0)
     }
