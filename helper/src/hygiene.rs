@@ -66,8 +66,9 @@ fn reset_signals() -> Vec<i32> {
     for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
         process::set_ignored(signal, false);
     }
-    // Printing must not kill us: a closed pipe is an error of write(2).
+    // Our own writes must not kill us: a closed pipe or a file size limit is an error of write(2).
     process::set_ignored(libc::SIGPIPE, true);
+    process::set_ignored(libc::SIGXFSZ, true);
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     ignored
 }

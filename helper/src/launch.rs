@@ -28,6 +28,7 @@ impl Start {
     pub fn go(&self) -> Error {
         self.enter_folder();
         process::set_ignored(libc::SIGPIPE, false);
+        process::set_ignored(libc::SIGXFSZ, false);
         for signal in &self.ignored {
             process::set_ignored(*signal, true);
         }

@@ -183,7 +183,9 @@ impl Running {
                     }
                     continue;
                 }
-                libc::SIGTTIN | libc::SIGTTOU | libc::SIGPIPE | libc::SIGURG | libc::SIGCHLD => continue,
+                libc::SIGTTIN | libc::SIGTTOU | libc::SIGPIPE | libc::SIGXFSZ | libc::SIGURG | libc::SIGCHLD => {
+                    continue;
+                }
                 _ if self.relay.ignored.contains(&number) => continue,
                 _ => {}
             }
