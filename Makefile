@@ -9,11 +9,11 @@ export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 .PHONY: build demo test lint sabotage bench install clean
 
 build:
-	@lab/cargo.sh build --release -p caplet -p caplet-helper
+	@lab/build.sh
 
 demo:
 	@lab/prepare.sh demo
-	@lab/cargo.sh build --release -p caplet -p caplet-helper
+	@lab/build.sh
 	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" bash lab/demo.sh
 
 test:

@@ -11,7 +11,7 @@ echo "== format and lints"
 lab/cargo.sh fmt --check
 lab/cargo.sh clippy -q --workspace --all-targets -- -D warnings
 echo "== release build"
-lab/cargo.sh build --release -p caplet -p caplet-helper
+lab/build.sh
 export CAPLET_BUILD=$PWD/target/release
 echo "== units and system tests"
 if [ "$(id -u)" = 0 ] && [ -z "${SUDO_USER:-}" ]; then

@@ -34,7 +34,7 @@ pub fn open(
     power_is_real: bool,
 ) -> Result<(KernelMounts, UserFiles), Error> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(call("pipe"))?;
-    let Some((pid, _child)) = process::clone_into(libc::CLONE_FILES).map_err(call("clone3(CLONE_FILES)"))? else {
+    let Some((pid, child_end)) = process::clone_into(libc::CLONE_FILES).map_err(call("clone3(CLONE_FILES)"))? else {
         let numbers = child(isolation, person, proc, session, power_is_real).unwrap_or_else(|error| {
             error.say();
             process::exit_now(OURS)
@@ -45,7 +45,7 @@ pub fn open(
         process::exit_now(if sent { 0 } else { OURS });
     };
     let expected = 5 + isolation.tree.writable.len();
-    let numbers = wait_for(&reader, relay, pid, expected);
+    let numbers = wait_for(&reader, relay, (pid, &child_end), expected);
     drop(writer);
     let numbers = numbers?;
     let mut numbers = numbers.into_iter();
@@ -64,24 +64,29 @@ pub fn open(
     Ok((kernel, UserFiles { home, home_parent, writable }))
 }
 
-/// Waits for the numbers; gives up when the relay is gone, since a dead file server can hold the child for ever.
-fn wait_for(reader: &OwnedFd, relay: BorrowedFd<'_>, child: i32, expected: usize) -> Result<Vec<i32>, Error> {
-    let mut waits = [PollFd::new(reader.as_fd(), PollFlags::POLLIN), PollFd::new(relay, PollFlags::POLLHUP)];
+/// Waits for the child's end: the pipe's is none, since the table is shared. Gives up when the relay is gone, for a dead
+/// file server can hold the child for ever.
+fn wait_for(
+    reader: &OwnedFd,
+    relay: BorrowedFd<'_>,
+    (child, end): (i32, &OwnedFd),
+    expected: usize,
+) -> Result<Vec<i32>, Error> {
+    let mut waits = [PollFd::new(end.as_fd(), PollFlags::POLLIN), PollFd::new(relay, PollFlags::POLLHUP)];
     while !matches!(poll(&mut waits, PollTimeout::NONE), Ok(n) if n > 0) {}
     let gone = waits[1].revents().is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
     if gone {
         let _ = process::kill(child, libc::SIGKILL);
         return Err(Error::Said(OURS));
     }
-    let mut bytes = vec![0u8; expected * 4];
-    let got = std::fs::File::from(reader.try_clone().map_err(|_| call("dup")(Errno::EMFILE))?).read_exact(&mut bytes);
     let ended = process::wait(Some(child), libc::WEXITED).map_err(call("waitid"))?;
-    match (got, ended) {
-        (Ok(()), Some((_, process::Change::Exited(0)))) => {
-            Ok(bytes.chunks_exact(4).map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]])).collect())
-        }
-        _ => Err(Error::Said(OURS)),
+    if !matches!(ended, Some((_, process::Change::Exited(0)))) {
+        return Err(Error::Said(OURS));
     }
+    let mut bytes = vec![0u8; expected * 4];
+    let copy = reader.try_clone().map_err(|_| call("dup")(Errno::EMFILE))?;
+    std::fs::File::from(copy).read_exact(&mut bytes).map_err(|e| crate::hygiene::io("read the descriptors", &e))?;
+    Ok(bytes.chunks_exact(4).map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]])).collect())
 }
 
 fn child(
@@ -97,7 +102,7 @@ fn child(
     }
     process::setns(session, namespaces).map_err(call("setns to the session"))?;
     if isolation.private_network {
-        network::prepare(proc)?;
+        network::prepare(proc, power_is_real)?;
     }
     let plain = NOSUID | NODEV | NOEXEC;
     let mut numbers = Vec::new();

@@ -276,3 +276,31 @@ fn later_mounts_of_the_host_come_in_and_nothing_goes_out() {
     drop(task.stdin.take());
     assert!(task.output().out().contains("later"));
 }
+
+#[test]
+fn a_build_that_fails_half_way_ends_with_one_line_and_leaves_nothing() {
+    let policy = "[profile.p]\nusers = [\"alice\"]\nwritable = [\"/srv/missing\"]\n";
+    let Some(lab) = Lab::new().user("alice", &[]).policy(policy).start() else { return };
+    let out = lab.run_as("alice", ["caplet", "run", "echo", "ran"]).expect_code(125);
+    assert_eq!(out.out(), "");
+    assert_eq!(out.err_lines().len(), 1, "{out}");
+    assert!(out.err().contains("writable path /srv/missing cannot be opened as you"), "{out}");
+    assert_eq!(lab.processes_left(), []);
+    assert_eq!(lab.root("ls /run/caplet").out(), "");
+    lab.log().wait("end", &[("status", "failed:125")]);
+}
+
+// contract, "Without installation"
+#[test]
+fn without_installation_a_fresh_build_works_and_says_what_it_is() {
+    let Some(lab) = Lab::new().user("alice", &[]).start() else { return };
+    lab.root(
+        "mkdir /opt/build; cp /usr/bin/caplet /usr/libexec/caplet/caplet-helper /opt/build; chmod 755 /opt/build/*",
+    );
+    let line = "ip link set lo mtu 1400 && grep CapEff /proc/self/status && cat /proc/self/uid_map";
+    let out = lab.run_as("alice", ["/opt/build/caplet", "run", "--cap-add", "NET_ADMIN", "sh", "-c", line]).expect_ok();
+    assert!(out.out().starts_with("CapEff:\t00000000a80435fb"), "{out}");
+    assert!(out.err().contains("any process of your uid can enter it"), "{out}");
+    let out = lab.run_as("alice", ["caplet", "run", "--policy", "/etc/passwd", "true"]).expect_code(125);
+    assert!(out.err().contains("--policy is only for a helper without the setuid bit"), "{out}");
+}
