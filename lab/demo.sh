@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# The story that caplet began with, live: in a throwaway machine over this one, as its users, through the installed
+# setuid helper. Leaves nothing behind. Usage, as root: CAPLET_BUILD=DIR lab/demo.sh
+set -euo pipefail
+build=$(realpath "${CAPLET_BUILD:?a folder with caplet and caplet-helper}")
+self=$(realpath "$0")
+
+if [ "${1:-}" != inside ]; then
+    work=$(mktemp -d /run/caplet-demo.XXXXXX)
+    trap 'rmdir "$work"' EXIT
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    WORK=$work CAPLET_BUILD=$build unshare -m -p -f -n -i -u -C --kill-child --propagation private bash -c '
+        set -e
+        mount -t tmpfs -o mode=755 demo "$WORK"; mkdir "$WORK"/{upper,work,root}
+        mount -t overlay demo -o "lowerdir=/,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"; cd "$WORK/root"
+        cp "$CAPLET_BUILD/caplet" "$CAPLET_BUILD/caplet-helper" .; cp "$0" demo.sh
+        mount -t proc proc proc; mount -t sysfs sysfs sys; mount -t tmpfs -o mode=755 dev dev
+        for n in null zero full random urandom tty; do touch dev/$n; mount --bind /dev/$n dev/$n; done
+        mkdir dev/pts dev/shm; mount -t devpts -o newinstance,ptmxmode=0666,gid=5,mode=620 devpts dev/pts
+        ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd
+        for t in dev/shm tmp; do mount -t tmpfs -o mode=1777 t $t; done; mount -t tmpfs -o mode=755 run run; mkdir .old
+        ip link set lo up; hostname demo; pivot_root . .old; umount -l .old; cd /; exec bash /demo.sh inside' "$self"
+    exit
+fi
+
+# From here on: inside the throwaway machine.
+groupadd -f students
+groupadd -f timekeepers
+useradd -m -s /bin/bash -G students alice
+useradd -m -s /bin/bash -G timekeepers tim
+useradd -m -s /bin/bash mallory
+install -D -m 4755 /caplet-helper /usr/libexec/caplet/caplet-helper
+install -m 755 /caplet /usr/bin/caplet
+mkdir -p /etc/caplet/policy.d
+cat >/etc/caplet/policy.toml <<'P'
+[defaults]
+contact = "lab-admin@example.edu, room 2.14"
+
+[profile.basic]
+description = "What everybody in the course has"
+groups  = ["students"]
+user    = "root"
+
+[profile.netlab]
+description = "Networks course: routes, bridges, firewalls in a network of your own"
+groups  = ["students"]
+user    = "root"
+may_add = ["NET_ADMIN"]
+
+[profile.oslab]
+description = "Operating systems course: everything, inside"
+groups  = ["students"]
+user    = "root"
+may_add = ["ALL"]
+privileged = true
+
+[profile.clock]
+description = "Keeping the time"
+groups   = ["timekeepers"]
+scope    = "host"
+caps     = ["SYS_TIME"]
+commands = ["/usr/bin/date"]
+pam_account = false
+P
+chmod 640 /etc/caplet/policy.toml
+python3 -c '
+import socket, struct
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind("/dev/log")
+s.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+import os; os.chmod("/dev/log", 0o666)
+with open("/var/log/demo", "w", buffering=1) as log:
+    while True:
+        data, control, _, _ = s.recvmsg(65536, 256)
+        pid, uid, gid = struct.unpack("3i", control[0][2][:12])
+        log.write("[sender uid %d] %s\n" % (uid, data.decode(errors="replace")))
+' &
+until [ -S /dev/log ]; do sleep 0.05; done
+ip link add uplink type veth peer name other 2>/dev/null || true
+ip addr add 172.17.254.1/16 dev uplink 2>/dev/null || true
+ip link set uplink up 2>/dev/null || true
+
+failed=0
+as() { # user, command line: shows it as typed, then what it prints and its code
+    printf '\n%s$ %s\n' "$1" "$2"
+    code=0
+    out=$(setpriv --reuid "$1" --regid "$1" --init-groups --reset-env bash -c "PATH=/usr/local/bin:/usr/bin:/bin; $2" 2>&1 </dev/null) || code=$?
+    [ -z "$out" ] || printf '%s\n' "$out"
+}
+told() { # what should be so, test...
+    if "${@:2}"; then printf '   ok: %s\n' "$1"; else printf '   FAILED: %s\n' "$1"; failed=$((failed + 1)); fi
+}
+has() { case $out in *"$1"*) true ;; *) false ;; esac; }
+lacks() { ! has "$1"; }
+is() { [ "$code" = "$1" ]; }
+isnt() { [ "$code" != "$1" ]; }
+# The kernel's own clock arithmetic makes the host's state comparable: no counters, no times.
+host_state() { hostname; ip -o link | cut -d: -f2; ip route show table all; cut -d' ' -f5 /proc/self/mountinfo; }
+
+echo "== 1. The default session: Docker's 14 capabilities, and what they do not reach"
+as alice "caplet run -p basic grep CapEff /proc/self/status"
+told "the kernel says Docker's 14" has 00000000a80425fb
+as alice 'caplet run -p basic date -s 12:00'
+told "the clock is refused" has "Operation not permitted"
+as alice 'caplet run -p basic route add -net 192.168.0.0/24 dev lo'
+told "the route is refused" has "Operation not permitted"
+
+echo
+echo "== 2. --cap-add NET_ADMIN: the route works, in the session's own network"
+before=$(host_state)
+as alice 'caplet run --cap-add NET_ADMIN sh -c "route add -net 192.168.0.0/24 dev lo && ip route && ls /sys/class/net"'
+told "the route is there" has "192.168.0.0/24 dev lo"
+told "only the session's own links are seen" lacks uplink
+told "the machine's routes, links, mounts and name are as before" [ "$before" = "$(host_state)" ]
+
+echo
+echo "== 3. SYS_TIME: of no use in isolation, and for date alone on the host"
+as alice 'caplet run -p oslab --cap-add SYS_TIME date -s 12:00'
+told "refused, with the reason" has "the clock belongs to the whole machine"
+as tim 'caplet run sh -c id'
+told "another command is refused" is 125
+if [ $((0x$(sed -n 's/^CapBnd:\t//p' /proc/self/status) >> 25 & 1)) = 1 ]; then
+    # shellcheck disable=SC2016 # alice's shell expands it
+    as tim 'caplet run date -s "@$(date +%s)"'
+    told "date sets the clock, to the present" is 0
+else
+    echo "   skipped: root of this machine holds no CAP_SYS_TIME itself"
+fi
+
+echo
+echo "== 4. Somebody without the right: refused, and logged"
+as mallory 'caplet run --cap-add NET_ADMIN ip route'
+told "refused, and told whom to ask" has "ask: lab-admin@example.edu, room 2.14"
+out=$(grep 'refuse user=mallory' /var/log/demo)
+printf '%s\n' "$out"
+told "the record came from uid 0" has "[sender uid 0]"
+
+echo
+echo "== 5. --cap-add ALL --cap-drop MKNOD"
+as alice 'caplet run -p oslab --cap-add ALL --cap-drop MKNOD sh -c "grep CapBnd /proc/self/status; mknod /tmp/n c 1 3"'
+told "every capability but MKNOD (bit 27)" has "CapBnd:	000001fff7ffffff"
+told "mknod is refused" isnt 0
+
+echo
+echo "== 6. --privileged, and the machine still stands"
+before=$(host_state)
+as alice 'caplet run -p oslab --privileged sh -c "grep CapEff /proc/self/status; hostname pwned; mount -t tmpfs t /mnt; ip link add evil type bridge; hostname"'
+told "all capabilities, inside" has "000001ffffffffff"
+told "the hostname is the session's" has pwned
+told "the machine's name, links, routes and mounts are as before" [ "$before" = "$(host_state)" ]
+as alice 'caplet run -p oslab --privileged cat /etc/shadow'
+told "host root's files stay closed" isnt 0
+as alice 'caplet list'
+told "caplet list says what is hers" has netlab
+
+echo
+if [ "$failed" = 0 ]; then
+    echo "verdict: every scene went as told"
+else
+    echo "verdict: $failed FAILED"
+    exit 1
+fi
