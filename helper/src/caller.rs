@@ -66,8 +66,16 @@ impl Person {
         identity::set_group(self.gid).map_err(crate::error::call("setresgid"))?;
         identity::set_user(self.uid).map_err(crate::error::call("setresuid"))?;
         let ids = nix::unistd::getresuid().map_err(crate::error::call("getresuid"))?;
+        // Not left to the kernel's fix-up on setuid alone, which securebits can switch off.
+        let none = capability::Sets { effective: 0, permitted: 0, inheritable: 0 };
+        capability::clear_ambient().map_err(crate::error::call("clear the ambient set"))?;
+        capability::set(none).map_err(crate::error::call("capset"))?;
+        capability::set_not_dumpable().map_err(crate::error::call("prctl(PR_SET_DUMPABLE)"))?;
         let all_mine = [ids.real, ids.effective, ids.saved].iter().all(|id| *id == Uid::from_raw(self.uid));
-        if all_mine { Ok(()) } else { Err(Error::NotAsGranted("user ids did not change".into())) }
+        match capability::get() {
+            Ok(sets) if all_mine && sets == none => Ok(()),
+            _ => Err(Error::NotAsGranted("a process of ours kept ids or capabilities of root".into())),
+        }
     }
 }
 

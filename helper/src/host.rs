@@ -21,7 +21,10 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
             process::exit_now(error.code())
         }
         Fork::Parent(pid) => {
-            let pidfd = process::pidfd_open(pid).map_err(call("pidfd_open"))?;
+            let pidfd = process::pidfd_open(pid).map_err(|errno| {
+                let _ = process::kill(pid, libc::SIGKILL);
+                call("pidfd_open")(errno)
+            })?;
             Ok(Started { pid, pidfd, status: None })
         }
     }

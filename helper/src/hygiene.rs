@@ -52,12 +52,23 @@ pub fn take_over() -> Result<Inherited, Error> {
     process::disarm_timers();
     if power == Power::Setuid {
         sys::capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE, 0)"))?;
+        default_securebits()?;
     }
     let limits = take_limits()?;
     let umask = umask(Mode::from_bits_truncate(0o077)).bits();
     process::close_from(3).map_err(call("close_range(3)"))?;
     let environment = take_environment();
     Ok(Inherited { argv, environment, limits, umask, ignored, power })
+}
+
+/// The caller's securebits would change what setresuid(2) does to the helper's own capabilities; locked ones refuse.
+fn default_securebits() -> Result<(), Error> {
+    let bits = sys::capability::securebits().map_err(call("prctl(PR_GET_SECUREBITS)"))?;
+    if bits & 0xff == 0 {
+        return Ok(());
+    }
+    let why = "the securebits of this process are locked, so that the helper could not give up root cleanly";
+    sys::capability::set_securebits(bits & !0xff).map_err(|_| Error::Powerless(why))
 }
 
 /// Default action for every signal, nothing blocked; says which the caller had ignored on purpose.

@@ -113,6 +113,10 @@ fn a_kernel_that_does_not_do_as_told_is_noticed_before_the_command_runs() {
     ];
     for profile in ["own", "zero", "real"] {
         for (call, option) in lies {
+            // uid 0 of a namespace has no securebits from first to last.
+            if (profile, option) == ("zero", Some(PR_SET_SECUREBITS)) {
+                continue;
+            }
             let (code, out, err) = with_a_lying_kernel(lab, call, option, profile);
             assert_eq!((code, out.as_str()), (125, ""), "{profile}, {call} {option:?}: {err}");
             // capset fails the guard too, which has given up the caller's descriptors by then.

@@ -8,7 +8,7 @@ use crate::error::{Error, OURS, call};
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change};
-use crate::sys::{capability, terminal};
+use crate::sys::{capability, identity, terminal};
 use crate::trail::{Ending, Recorded};
 use crate::{host, isolated};
 use caplet_policy::capability::CapSet;
@@ -40,22 +40,20 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
     let ending = recorded.into_ending();
-    let started = null()
-        .and_then(|null| {
-            let started = match isolated {
-                true => isolated::start(plan, &person, relay, outer.as_ref())?,
-                false => host::start(plan)?,
-            };
-            wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"))?;
-            Ok((started, null))
-        })
-        .and_then(|(started, null)| match retire(&null) {
+    let started = null().and_then(|null| {
+        let started = match isolated {
+            true => isolated::start(plan, &person, relay, outer.as_ref())?,
+            false => host::start(plan)?,
+        };
+        let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
+        match told.and_then(|()| retire(&null)) {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
                 Err(error)
             }
-        });
+        }
+    });
     drop(outer);
     let (report, status) = match started {
         Ok(started) => {
@@ -93,6 +91,7 @@ fn retire(null: &OwnedFd) -> Result<(), Error> {
         .map_err(call("new tmpfs for the guard"))?;
     nix::unistd::fchdir(&empty).map_err(call("fchdir"))?;
     nix::unistd::chroot(".").map_err(call("chroot"))?;
+    let _ = identity::set_supplementary_groups(&[]); // denied in a user namespace of the user's own, and needless
     capset::reduce_to(KILL)?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
 }
