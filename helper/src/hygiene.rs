@@ -44,7 +44,7 @@ const OUR_LIMITS: [u32; 7] = [
     libc::RLIMIT_CORE,
 ];
 
-/// Takes everything over. Descriptors 0 to 2 were opened by Rust's runtime where the caller had closed them.
+/// Takes everything over. Descriptors 0 to 2 were opened by `sys::entry` where the caller had closed them.
 pub fn take_over() -> Result<Inherited, Error> {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let power = power()?;

@@ -1,4 +1,5 @@
 //! The setuid-root helper of caplet: reads the policy, judges, logs, builds, drops, execs. Nothing else runs as root.
+#![cfg_attr(not(test), no_main)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod authenticate;
@@ -54,16 +55,17 @@ const LIBEXECDIR: &str = match option_env!("CAPLET_LIBEXECDIR") {
     None => "/usr/libexec/caplet",
 };
 
-fn main() {
+/// Called by `sys::entry`.
+#[cfg_attr(test, allow(dead_code))]
+fn start() -> i32 {
     std::panic::set_hook(Box::new(|_| {
         say("internal error: nothing was run");
         process::exit_now(error::OURS);
     }));
-    let code = run().unwrap_or_else(|error| {
+    run().unwrap_or_else(|error| {
         error.say();
         error.code()
-    });
-    process::exit_now(code);
+    })
 }
 
 /// The steps, in order. None goes back.

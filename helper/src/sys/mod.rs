@@ -5,6 +5,8 @@
 
 pub mod alloc;
 pub mod capability;
+#[cfg(not(test))]
+mod entry;
 pub mod identity;
 pub mod mount;
 pub mod process;
@@ -27,7 +29,7 @@ fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
 
 /// Descriptor 0, 1 or 2.
 pub fn standard(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: 0 to 2 are open for the life of the process: Rust's runtime opens /dev/null where they were closed,
+    // SAFETY: 0 to 2 are open for the life of the process: `entry` opens /dev/null where they were closed,
     // and nothing of ours ever closes them, only dup2(2)s over them.
     unsafe { BorrowedFd::borrow_raw(number.clamp(0, 2)) }
 }
