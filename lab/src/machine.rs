@@ -415,7 +415,10 @@ impl Drop for Lab {
         if let Ok(mut jobs) = self.jobs.lock() {
             jobs.take();
         }
-        let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
-        let _ = self.unshare.wait();
+        // PID 1 ends by itself with the pipe.
+        if !until(Duration::from_secs(2), || matches!(self.unshare.try_wait(), Ok(Some(_)) | Err(_))) {
+            let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
+            let _ = self.unshare.wait();
+        }
     }
 }
