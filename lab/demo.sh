@@ -2,10 +2,9 @@
 # The story that caplet began with, live: in a throwaway machine over this one, as its users, through the installed
 # setuid helper. Leaves nothing behind. Usage, as root: CAPLET_BUILD=DIR lab/demo.sh
 set -euo pipefail
-build=$(realpath "${CAPLET_BUILD:?a folder with caplet and caplet-helper}")
-self=$(realpath "$0")
-
 if [ "${1:-}" != inside ]; then
+    build=$(realpath "${CAPLET_BUILD:?a folder with caplet and caplet-helper}")
+    self=$(realpath "$0")
     work=$(mktemp -d /run/caplet-demo.XXXXXX)
     trap 'rmdir "$work"' EXIT
     # shellcheck disable=SC2016 # expanded by the inner shell

@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
 demo) programs="cc ip route python3 unshare setpriv ps" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh keyctl" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
@@ -20,6 +20,7 @@ package() { # program, package manager
     apt:ssh) echo openssh-client ;;
     dnf:ssh) echo openssh-clients ;;
     *:fusermount3) echo fuse3 ;;
+    *:keyctl) echo keyutils ;;
     apt:capsh) echo libcap2-bin ;;
     dnf:capsh) echo libcap ;;
     *) echo "$1" ;;

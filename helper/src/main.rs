@@ -202,6 +202,9 @@ impl Trail<'_> {
                 Power::Setuid => {
                     sys::identity::set_group(0).map_err(call("setresgid(0)"))?;
                     sys::identity::set_user(0).map_err(call("setresuid(0)"))?;
+                    if !nix::unistd::getuid().is_root() || nix::unistd::getgid().as_raw() != 0 {
+                        return Err(Error::NotAsGranted("the helper's own ids did not change".into()));
+                    }
                     Journal::open()
                 }
             });

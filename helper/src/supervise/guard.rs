@@ -84,16 +84,15 @@ fn null() -> Result<OwnedFd, Error> {
 
 /// Gives up the caller's descriptors, the tree, and every capability but CAP_KILL.
 fn retire(null: &OwnedFd) -> Result<(), Error> {
-    for number in 0..3 {
-        terminal::replace_standard(null, number).map_err(call("dup2 /dev/null"))?;
-    }
     let empty = mount::new_filesystem("tmpfs", &[("mode", "555")], RDONLY | NOSUID | NODEV | NOEXEC)
         .map_err(call("new tmpfs for the guard"))?;
     nix::unistd::fchdir(&empty).map_err(call("fchdir"))?;
     nix::unistd::chroot(".").map_err(call("chroot"))?;
     let _ = identity::set_supplementary_groups(&[]); // denied in a user namespace of the user's own, and needless
     capset::reduce_to(KILL)?;
-    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
+    // Last, so that a failure above can still be said.
+    (0..3).try_for_each(|number| terminal::replace_standard(null, number)).map_err(call("dup2 /dev/null"))
 }
 
 struct Watch<'a> {
