@@ -59,7 +59,8 @@ fn end(mut running: Running, session: Session) {
 
 /// What alice gets outside when she does that to a process of her session: an errno's name, or `done`.
 fn attempt(lab: &Lab, program: &str) -> String {
-    let prelude = "import ctypes,os,errno,struct,resource,signal\nlibc=ctypes.CDLL(None,use_errno=True)\n\
+    let prelude = "import ctypes,os,errno,struct,resource,signal,platform\n\
+        SETNS,READV=(268,270) if platform.machine()=='aarch64' else (308,310)\nlibc=ctypes.CDLL(None,use_errno=True)\n\
         def call(*words):\n\
         \x20   words=[ctypes.c_long(w) if isinstance(w,int) else w for w in words]\n\
         \x20   if libc.syscall(*words)==-1: raise OSError(ctypes.get_errno(),'x')\n\
@@ -84,12 +85,12 @@ fn no_system_call_of_the_same_uid_gets_at_a_sessions_processes() {
                     "process_vm_readv",
                     format!(
                         "b=ctypes.create_string_buffer(8); v=struct.pack('PN',ctypes.addressof(b),8)\n\
-                         call(310,{pid},v,1,struct.pack('PN',0x400000,8),1,0)"
+                         call(READV,{pid},v,1,struct.pack('PN',0x400000,8),1,0)"
                     ),
                 ),
                 ("pidfd_getfd", format!("f=os.pidfd_open({pid}); call(438,f,0,0)")),
-                ("setns by pidfd", format!("f=os.pidfd_open({pid}); call(308,f,0x40000000|0x10000000)")),
-                ("setns to mnt by pidfd", format!("f=os.pidfd_open({pid}); call(308,f,0x00020000)")),
+                ("setns by pidfd", format!("f=os.pidfd_open({pid}); call(SETNS,f,0x40000000|0x10000000)")),
+                ("setns to mnt by pidfd", format!("f=os.pidfd_open({pid}); call(SETNS,f,0x00020000)")),
                 ("process_madvise", format!("f=os.pidfd_open({pid}); call(440,f,struct.pack('PN',0,0),1,21,0)")),
                 ("mem", format!("open('/proc/{pid}/mem','rb')")),
                 ("mem for writing", format!("open('/proc/{pid}/mem','wb')")),
@@ -190,7 +191,8 @@ fn with_accomplice(lab: &Lab, profile: &str, offer: &str, program: &str) -> Outp
     accomplice.wait_for("listens");
     let body: String = program.lines().map(|line| format!("    {line}\n")).collect();
     let program = format!(
-        "import socket,array,os,ctypes,errno,fcntl,struct\nlibc=ctypes.CDLL(None,use_errno=True)\n\
+        "import socket,array,os,ctypes,errno,fcntl,struct,platform\n\
+         SETNS,PIVOT=(268,41) if platform.machine()=='aarch64' else (308,155)\nlibc=ctypes.CDLL(None,use_errno=True)\n\
          def call(*words):\n\
          \x20   r=libc.syscall(*[ctypes.c_long(w) if isinstance(w,int) else w for w in words])\n\
          \x20   if r==-1: raise OSError(ctypes.get_errno(),'x')\n\
@@ -215,10 +217,10 @@ fn a_namespace_handed_in_cannot_be_entered() {
         for (name, flag) in [("net", "0x40000000"), ("uts", "0x04000000"), ("ipc", "0x08000000"), ("mnt", "0x00020000")]
         {
             let offer = format!("[os.open('/proc/self/ns/{name}',0)]");
-            let out = with_accomplice(lab, profile, &offer, &format!("call(308,fds[0],{flag})"));
+            let out = with_accomplice(lab, profile, &offer, &format!("call(SETNS,fds[0],{flag})"));
             assert_eq!(out.out(), "EPERM", "{profile}, {name}: {out}");
         }
-        let out = with_accomplice(lab, profile, "[os.pidfd_open(os.getpid())]", "call(308,fds[0],0x40000000)");
+        let out = with_accomplice(lab, profile, "[os.pidfd_open(os.getpid())]", "call(SETNS,fds[0],0x40000000)");
         assert_eq!(out.out(), "EPERM", "{profile}: {out}");
     }
 }
@@ -279,7 +281,7 @@ fn a_folder_of_the_host_handed_in_gives_no_more_than_the_user_has() {
             ("clone the tree", "call(428,fds[0],b'',0x1000|1|0x8000)", "EINVAL"),
             ("bind it", "os.fchdir(fds[0]); mount(b'.',b'/tmp',b'',0x1000,0)", "EINVAL"),
             ("change its mount", "call(442,fds[0],b'',0x1000,struct.pack('QQQQ',1,0,0,0),32)", "EINVAL"),
-            ("make it the root", "os.fchdir(fds[0]); call(155,b'.',b'.')", "EINVAL"),
+            ("make it the root", "os.fchdir(fds[0]); call(PIVOT,b'.',b'.')", "EINVAL"),
         ] {
             let out = with_accomplice(lab, profile, offer, program);
             let got = out.out();
