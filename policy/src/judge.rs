@@ -156,6 +156,9 @@ impl Refusal {
 /// # Errors
 /// The refusal, with the reason of every profile.
 pub fn judge(document: &Document, caller: &Caller, world: &World<'_>, request: &Request) -> Result<Grant, Refusal> {
+    if let Err(senseless) = request.check() {
+        return Err(Refusal { tried: Vec::new(), log_reason: senseless.0.clone(), lines: vec![senseless.0] });
+    }
     let mut tried = Vec::new();
     for profile in in_order(document) {
         match fits(profile, caller, world, request) {
@@ -221,18 +224,20 @@ fn capabilities(profile: &Profile, world: &World<'_>, request: &Request) -> Resu
         return Err(Reason::NotMayAdd(excess));
     }
     let useless = request.add.names.minus(start).intersection(useless_in(profile));
-    if !useless.is_empty() {
+    // Under ALL and --privileged what can do nothing is taken without a word.
+    let by_all = request.privileged || request.add.all;
+    if !by_all && !useless.is_empty() {
         return Err(Reason::Useless(useless));
     }
-    let wanted = if request.privileged || request.add.all {
-        all.minus(request.drop.names)
-    } else if request.drop.all {
-        request.add.names
+    // ALL in drop empties the start, also that of --privileged; then the additions count.
+    let (kept, added) = if request.drop.all {
+        (CapSet::EMPTY, request.add.names)
     } else {
-        start.union(request.add.names).minus(request.drop.names)
+        let start = if by_all { all } else { start };
+        (start.minus(request.drop.names), request.add.names.minus(request.drop.names))
     };
-    let by_all = request.privileged || request.add.all;
-    let missing = if by_all { request.add.names.minus(request.drop.names).minus(all) } else { wanted.minus(all) };
+    let wanted = kept.union(added);
+    let missing = if by_all { added.minus(all) } else { wanted.minus(all) };
     if missing.is_empty() { Ok(wanted) } else { Err(Reason::NotHeld(missing)) }
 }
 

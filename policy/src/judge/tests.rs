@@ -180,7 +180,7 @@ fn refusals() {
         (
             "alice",
             vec!["run", "--profile=clock", "--", "hwclock", "--set"],
-            "profile \"clock\" is for certain commands only: /usr/bin/date, /usr/sbin/hwclock | \
+            "profile \"clock\" is for certain commands only, and this is none of them | \
              profile \"basic\" would allow it: caplet run -p basic hwclock --set",
         ),
         (
@@ -279,5 +279,54 @@ mod properties {
                 }
             }
         }
+    }
+}
+
+mod contract_gaps {
+    use super::*;
+    #[test]
+    fn privileged_honours_drop_all() {
+        let got =
+            asks("bob", "lab-7", &["run", "--profile=all", "--drop=ALL", "--privileged", "--", "x"]).map(|g| g.caps());
+        assert_eq!(got.ok(), Some(CapSet::EMPTY));
+    }
+    #[test]
+    fn privileged_honours_drop_all_then_adds() {
+        let got =
+            asks("bob", "lab-7", &["run", "--profile=all", "--add=KILL", "--drop=ALL", "--privileged", "--", "x"])
+                .map(|g| g.caps().to_string());
+        assert_eq!(got.ok().as_deref(), Some("KILL"));
+    }
+    #[test]
+    fn all_takes_the_useless_without_a_word() {
+        assert!(asks("bob", "lab-7", &["run", "--profile=all", "--add=ALL,SYS_TIME", "--", "x"]).is_ok());
+        assert!(asks("bob", "lab-7", &["run", "--profile=all", "--add=SYS_TIME", "--privileged", "--", "x"]).is_ok());
+    }
+    #[test]
+    fn a_refused_command_shows_no_policy_text() {
+        assert!(!said("alice", &["run", "--profile=clock", "--", "id"]).contains("/usr/sbin/hwclock"));
+    }
+    #[test]
+    fn a_suggestion_holds_what_was_asked_under_drop_all() {
+        let text = said("alice", &["run", "--profile=prio", "--add=CHOWN", "--drop=ALL", "--", "x"]);
+        assert!(text.contains("caplet run -p basic --cap-add CHOWN --cap-drop ALL x"), "{text}");
+    }
+    #[test]
+    fn a_private_network_is_not_called_the_hosts() {
+        let text = asks("bob", "lab-7", &["run", "--profile=all", "--add=NET_BROADCAST", "--", "x"])
+            .unwrap_err()
+            .lines()
+            .join("|");
+        assert!(!text.contains("the network there is the whole machine's"), "{text}");
+    }
+    #[test]
+    fn a_suggestion_keeps_the_flags() {
+        let text = said("alice", &["run", "--profile=prio", "--add=NET_RAW", "--quiet", "--", "x"]);
+        assert!(text.contains("--quiet"), "{text}");
+    }
+    #[test]
+    fn only_what_is_refused_is_named() {
+        let text = said("alice", &["run", "--profile=basic", "--add=SYS_MODULE,SYS_BOOT", "--", "x"]);
+        assert!(text.contains("are not yours"), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Caller, Reason, Refusal, World, fits, in_order, own_profiles};
 use crate::capability::{CapList, CapSet};
-use crate::document::{Document, Location, Profile, Scope};
+use crate::document::{Auth, Document, Location, Network, Profile, Scope};
 use crate::escape::{for_terminal, shell_word};
 use crate::request::{Request, Start};
 use std::os::unix::ffi::OsStrExt;
@@ -56,13 +56,16 @@ fn explain(profile: &Profile, reason: &Reason) -> (String, String) {
                 (false, true) => "you may add nothing".into(),
                 (false, false) => format!("you may add: {}", profile.may_add),
             };
-            (format!("{excess} is not yours to add in profile \"{name}\" ({may})"), "not in this profile".into())
+            let is = if usize::from(excess.all) + excess.names.iter().count() == 1 { "is" } else { "are" };
+            (format!("{excess} {is} not yours to add in profile \"{name}\" ({may})"), "not in this profile".into())
         }
         Reason::Useless(set) => (useless(*set, profile), "can do nothing in this scope".into()),
         Reason::Command => {
-            let paths: Vec<&str> = profile.commands.iter().flatten().map(|command| command.path.as_str()).collect();
-            let may = for_terminal(paths.join(", ").as_bytes());
-            (format!("profile \"{name}\" is for certain commands only: {may}"), "not a command of this profile".into())
+            // Which they are is the policy's text: not for the user.
+            (
+                format!("profile \"{name}\" is for certain commands only, and this is none of them"),
+                "not a command of this profile".into(),
+            )
         }
         Reason::Privileged if profile.scope == Scope::Host => (
             format!("--privileged is for isolated sessions, and profile \"{name}\" is a host profile"),
@@ -80,7 +83,7 @@ fn explain(profile: &Profile, reason: &Reason) -> (String, String) {
 }
 
 fn useless(set: CapSet, profile: &Profile) -> String {
-    if CapSet::NETWORK.contains_all(set) {
+    if profile.network == Network::Host && CapSet::NETWORK.contains_all(set) {
         let name = &profile.name;
         return format!("{set} can do nothing in profile \"{name}\": the network there is the whole machine's");
     }
@@ -127,7 +130,9 @@ fn suggest(document: &Document, caller: &Caller, world: &World<'_>, request: &Re
     let mut lines = Vec::new();
     for profile in in_order(document).filter(|profile| Some(&profile.name) != request.profile.as_ref()) {
         let mut changed = Request { profile: Some(profile.name.clone()), ..request.clone() };
-        if profile.starting_set().contains_all(changed.add.names) && !changed.add.all {
+        // A password cannot be asked for under -n.
+        changed.non_interactive &= profile.auth == Auth::None;
+        if profile.starting_set().contains_all(changed.add.names) && !changed.add.all && !changed.drop.all {
             changed.add = CapList::default();
         }
         if fits(profile, caller, world, &changed).is_ok() {
@@ -155,8 +160,16 @@ fn typed(request: &Request) -> String {
             word(&list.to_string());
         }
     }
-    if request.privileged {
-        word("--privileged");
+    for (given, flag) in [
+        (request.privileged, "--privileged"),
+        (request.non_interactive, "-n"),
+        (request.stdin_password, "-S"),
+        (request.askpass, "-A"),
+        (request.quiet, "--quiet"),
+    ] {
+        if given {
+            word(flag);
+        }
     }
     if let Start::Command(argv) = &request.start {
         if argv.first().is_some_and(|first| first.as_bytes().starts_with(b"-")) {
