@@ -41,6 +41,16 @@ impl Maps {
         Ok(maps)
     }
 
+    /// Those of a namespace around: root, which owns the session's, and the ids that the session's maps speak of.
+    pub fn outer(&self) -> Self {
+        let around = |map: &str| {
+            let ranges = map.lines().filter_map(|line| line.split_once(' ')).map(|(_, rest)| rest);
+            let ranges = ranges.filter_map(|rest| Some(format!("{} {rest}\n", rest.split_once(' ')?.0)));
+            std::iter::once("0 0 1\n".to_owned()).chain(ranges).collect()
+        };
+        Self { uid: around(&self.uid), gid: around(&self.gid), deny_setgroups: self.deny_setgroups }
+    }
+
     /// Writes them for the process `pid` below an open `/proc`.
     pub fn write(&self, proc: &OwnedFd, pid: i32) -> Result<(), Error> {
         let put = |name: &str, text: &str| {
@@ -152,6 +162,14 @@ mod tests {
 
     fn find(text: &str) -> Result<Range, String> {
         Range::find(text, "/etc/subuid", "alice", 1001).map_err(|e| e.lines().join("; "))
+    }
+
+    #[test]
+    fn the_namespace_around_maps_root_and_the_same_ids_to_themselves() {
+        let maps = Maps { uid: "0 1001 1\n1 165536 65536\n".into(), gid: "5 7 1\n".into(), deny_setgroups: false };
+        let outer = maps.outer();
+        assert_eq!(outer.uid, "0 0 1\n1001 1001 1\n165536 165536 65536\n");
+        assert_eq!(outer.gid, "0 0 1\n7 7 1\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::caller::Person;
 use crate::capset;
+use crate::ceiling;
 use crate::error::{Error, OURS, call};
 use crate::launch::Start;
 use crate::plan::{Isolation, Plan};
@@ -42,7 +43,11 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
     let namespaces = isolation.namespaces;
-    let Some((pid, pidfd)) = process::clone_into(namespaces).map_err(|errno| refused_namespace(&proc, errno))? else {
+    let made = match isolation.ceiling {
+        true => ceiling::clone_below(namespaces, &isolation.maps, &proc)?,
+        false => process::clone_into(namespaces, false).map_err(|errno| refused_namespace(&proc, errno))?,
+    };
+    let Some((pid, pidfd)) = made else {
         let pty = pty.map(|pty| (pty.slave, outer.is_some_and(|outer| outer.interactive)));
         drop(ours);
         let error = become_session(plan, &theirs, &proc, pty);
@@ -51,7 +56,9 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     };
     drop(theirs);
     let build = || {
-        isolation.maps.write(&proc, pid)?;
+        if !isolation.ceiling {
+            isolation.maps.write(&proc, pid)?;
+        }
         process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;
         let (kernel, user) = user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), real)?;
         Tree::build(&isolation.tree, user, kernel, &devpts, real)?;
@@ -84,7 +91,7 @@ fn own_namespace(person: &Person) -> Result<(), Error> {
 }
 
 /// Isolation that was promised is never left out: says which switch stands in the way.
-fn refused_namespace(proc: &OwnedFd, errno: Errno) -> Error {
+pub fn refused_namespace(proc: &OwnedFd, errno: Errno) -> Error {
     let path = "sys/user/max_user_namespaces";
     let file = openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
     let value = file.ok().and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
@@ -122,7 +129,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         return Err(Error::Said(OURS));
     };
     if !nested {
-        no_namespaces_inside(proc)?;
+        limit_namespaces(proc, b"0")?;
     }
     match wire::receive(status) {
         Ok(Some((Report::Go, _))) => {}
@@ -173,11 +180,11 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
     }
 }
 
-/// Programs inside make no user namespaces: a full capability set in one would widen what they reach in the kernel.
-/// The sysctl is the session's own (user_namespaces(7), `/proc/sys/user`); CAP_SYS_RESOURCE in it is still held.
-fn no_namespaces_inside(proc: &OwnedFd) -> Result<(), Error> {
+/// How many user namespaces there may be below the current one. 0 in the session: a full capability set in one would
+/// widen what programs reach in the kernel. The sysctl is the namespace's own (user_namespaces(7), `/proc/sys/user`).
+pub fn limit_namespaces(proc: &OwnedFd, number: &[u8; 1]) -> Result<(), Error> {
     let path = "sys/user/max_user_namespaces";
     let file = openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(call(format!("open /proc/{path}")))?;
-    nix::unistd::write(&file, b"0").map(drop).map_err(call(format!("write 0 to /proc/{path}")))
+    nix::unistd::write(&file, number).map(drop).map_err(call(format!("write to /proc/{path}")))
 }

@@ -5,6 +5,7 @@
 mod authenticate;
 mod caller;
 mod capset;
+mod ceiling;
 mod command;
 mod descriptors;
 mod environment;

@@ -65,11 +65,15 @@ pub struct Isolation {
     pub hostname: Option<String>,
     /// Whether programs inside may make user namespaces of their own.
     pub nested: bool,
+    /// Whether the limit on them must stand above the session: it holds CAP_SYS_RESOURCE.
+    pub ceiling: bool,
     pub private_network: bool,
 }
 
 /// CLONE_NEWTIME of `linux/sched.h`.
 const CLONE_NEWTIME: i32 = 0x80;
+/// CAP_SYS_RESOURCE, of `linux/capability.h`.
+const SYS_RESOURCE: u64 = 1 << 24;
 
 impl Plan {
     /// Makes the plan of a grant; opens what must be opened before the tree changes.
@@ -85,7 +89,7 @@ impl Plan {
         let profile = grant.profile();
         let groups = kept_groups(&profile.groups_keep, caller);
         let isolation = match profile.scope {
-            Scope::Isolated => Some(Isolation::of(profile, person, inherited.power, held)?),
+            Scope::Isolated => Some(Isolation::of(grant, person, inherited.power, held)?),
             Scope::Host => None,
         };
         Ok(Self {
@@ -193,7 +197,8 @@ fn front_end(power: Power) -> PathBuf {
 }
 
 impl Isolation {
-    fn of(profile: &Profile, person: &Person, power: Power, held: CapSet) -> Result<Self, Error> {
+    fn of(grant: &Grant, person: &Person, power: Power, held: CapSet) -> Result<Self, Error> {
+        let profile = grant.profile();
         let private_network = profile.network == Network::Private;
         let mut namespaces =
             libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
@@ -212,6 +217,7 @@ impl Isolation {
             tree: Tree::of(profile, &person.home, person.uid, outside, mknod),
             hostname: profile.hostname.clone(),
             nested: profile.nested_userns,
+            ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
         })
     }

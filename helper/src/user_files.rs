@@ -34,7 +34,8 @@ pub fn open(
     power_is_real: bool,
 ) -> Result<(KernelMounts, UserFiles), Error> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(call("pipe"))?;
-    let Some((pid, child_end)) = process::clone_into(libc::CLONE_FILES).map_err(call("clone3(CLONE_FILES)"))? else {
+    let Some((pid, child_end)) = process::clone_into(libc::CLONE_FILES, false).map_err(call("clone3(CLONE_FILES)"))?
+    else {
         let numbers = child(isolation, person, proc, session, power_is_real).unwrap_or_else(|error| {
             error.say();
             process::exit_now(OURS)

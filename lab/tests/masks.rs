@@ -254,7 +254,6 @@ fn the_kernels_own_switches_and_secrets_stay_the_hosts() {
 
 // Architecture, 6: "max_user_namespaces is 0 inside unless nested_userns".
 #[test]
-#[ignore = "known: SYS_RESOURCE of the session's own namespace may write the sysctl back"]
 fn a_session_with_every_capability_cannot_allow_itself_user_namespaces() {
     let Some(lab) = lab() else { return };
     let line = "echo 100 > /proc/sys/user/max_user_namespaces; unshare -Ur grep CapEff /proc/self/status";

@@ -38,13 +38,17 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// clone3(2) like fork, into new namespaces. The parent gets the child's pid and a pidfd.
-pub fn clone_into(namespaces: i32) -> Result<Option<(i32, OwnedFd)>, Errno> {
+/// clone3(2) like fork, into new namespaces. The parent gets the child's pid and a pidfd. As a `sibling` the child
+/// becomes this process's parent's.
+pub fn clone_into(namespaces: i32, sibling: bool) -> Result<Option<(i32, OwnedFd)>, Errno> {
     let mut pidfd: i32 = -1;
+    let flags = namespaces as u32 as u64 | libc::CLONE_PIDFD as u64;
+    // A sibling's exit signal is this process's own (SIGCHLD): clone3 takes none beside CLONE_PARENT.
+    let (parent, exit_signal) = if sibling { (libc::CLONE_PARENT, 0) } else { (0, libc::SIGCHLD) };
     let mut arguments = CloneArgs {
-        flags: namespaces as u32 as u64 | libc::CLONE_PIDFD as u64,
+        flags: flags | parent as u64,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: exit_signal as u64,
         ..CloneArgs::default()
     };
     // SAFETY: no CLONE_VM and no stack: the child is a copy, as after fork(2); one thread, as above. glibc's
