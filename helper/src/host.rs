@@ -6,17 +6,21 @@ use crate::launch::Start;
 use crate::plan::Plan;
 use crate::seccomp;
 use crate::supervise::guard::Started;
+use crate::supervise::wire::{self, Report};
 use crate::sys::mount::{self, Attributes, NOSUID};
 use crate::sys::process::{self, Fork};
 use crate::sys::standard_cwd;
 use nix::sys::stat::{Mode, umask};
+use std::os::fd::OwnedFd;
 
 /// Starts the command as a child of the guard, in the caller's process group and session.
 pub fn start(plan: Plan) -> Result<Started, Error> {
     plan.limits.raise()?;
+    let (ours, theirs) = wire::pair()?;
     match process::fork().map_err(call("fork"))? {
         Fork::Child => {
-            let error = become_command(plan);
+            drop(ours);
+            let error = become_command(plan, &theirs);
             error.say();
             process::exit_now(error.code())
         }
@@ -25,12 +29,12 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
                 let _ = process::kill(pid, libc::SIGKILL);
                 call("pidfd_open")(errno)
             })?;
-            Ok(Started { pid, pidfd, status: None })
+            Ok(Started { pid, pidfd, line: ours, session: false })
         }
     }
 }
 
-fn become_command(plan: Plan) -> Error {
+fn become_command(plan: Plan, guard: &OwnedFd) -> Error {
     let Plan { target, limits, environment, start, ignored, quiet, .. } = plan;
     let prepare = || {
         process::new_session_keyring().map_err(call("a new session keyring"))?;
@@ -39,7 +43,8 @@ fn become_command(plan: Plan) -> Error {
         }
         seccomp::refuse_terminal_input()?;
         umask(Mode::from_bits_truncate(plan.umask));
-        capset::become_target(&target)
+        capset::become_target(&target)?;
+        wire::wait_for(guard, Report::Run)
     };
     match prepare() {
         Err(error) => error,

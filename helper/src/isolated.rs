@@ -71,7 +71,7 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
         return Err(error);
     }
-    Ok(Started { pid, pidfd, status: Some(ours) })
+    Ok(Started { pid, pidfd, line: ours, session: true })
 }
 
 /// Without installation: a user namespace of the user's own, in which the build runs as its uid 0.
@@ -131,10 +131,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
     if !nested {
         limit_namespaces(proc, b"0")?;
     }
-    match wire::receive(status) {
-        Ok(Some((Report::Go, _))) => {}
-        _ => return Err(Error::Said(OURS)), // the guard has said why
-    }
+    wire::wait_for(status, Report::Go)?;
     init::lead_session(pty.as_ref().map(|(slave, _)| slave))?;
     // From here on every mount is locked.
     process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS) in the session"))?;
@@ -151,6 +148,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         Some((_, true)) => Foreground::Now,
         Some((_, false)) => Foreground::OnDemand,
     };
+    wire::wait_for(status, Report::Run)?;
     match process::fork().map_err(call("fork"))? {
         Fork::Child => {
             let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));

@@ -1,8 +1,8 @@
 //! The log line: syslog, facility authpriv, ident caplet, to `/dev/log`. A dead or full socket cannot hang us.
 
 use crate::caller::Person;
-use crate::error::Error;
-use crate::sys::identity;
+use crate::error::{Error, call};
+use crate::sys::{identity, mount};
 use caplet_policy::escape::{log_command, log_value};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
@@ -56,6 +56,14 @@ impl Journal {
         Self { socket: None, folder: None, name: PathBuf::new(), silent: true }
     }
 
+    /// A detached mount of the socket's folder stands for it from here on.
+    pub fn enclose(&mut self) -> Result<(), Error> {
+        if let Some(folder) = &mut self.folder {
+            *folder = mount::clone_tree(&*folder, "", false).map_err(call("open_tree the log's folder"))?;
+        }
+        Ok(())
+    }
+
     /// Writes one line; an error says that it was not taken.
     pub fn write(&mut self, severity: Severity, line: &str) -> Result<(), Errno> {
         if self.silent {
@@ -102,12 +110,11 @@ impl Journal {
     /// Looks for the socket again, by its folder: the guard's root is empty by then.
     fn reconnect(&mut self) {
         let Some(folder) = &self.folder else { return };
-        let Ok(before) = open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) else {
-            return;
-        };
+        // The guard may open nothing any more, and then stays in the folder.
+        let before = open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         if nix::unistd::fchdir(folder).is_ok() {
             self.socket = connected(&self.name);
-            let _ = nix::unistd::fchdir(before);
+            let _ = before.map(nix::unistd::fchdir);
         }
     }
 }

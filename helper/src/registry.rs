@@ -2,7 +2,7 @@
 //! the guard dies, however it dies, so a count can neither leak nor be forged.
 
 use crate::error::{Error, call};
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, mount, process};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -29,6 +29,12 @@ impl Slot {
             }
         }
         Err(Error::TooMany(max))
+    }
+
+    /// A detached mount of the folder alone stands for it from here on.
+    pub fn enclose(&mut self) -> Result<(), Error> {
+        self.folder = mount::clone_tree(&self.folder, "", false).map_err(call(format!("open_tree {FOLDER}")))?;
+        Ok(())
     }
 
     /// Writes what is known of the session, for whoever lists sessions as root.

@@ -79,6 +79,12 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// Makes the folders that stay open roots of their own, so that `..` leads nowhere from them.
+    pub fn enclose(&mut self) -> Result<(), Error> {
+        self.journal.enclose()?;
+        self.slot.as_mut().map_or(Ok(()), Slot::enclose)
+    }
+
     /// Writes `end` and gives the place back. `status` is `exit:0`, `signal:9` or `failed:125`.
     pub fn end(mut self, status: &str) {
         let seconds = process::boot_time().saturating_sub(self.since).as_secs();

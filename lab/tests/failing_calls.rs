@@ -17,6 +17,10 @@ users = ["alice"]
 user = "root"
 subids = true
 
+[profile.full]
+users = ["alice"]
+caps = ["SYS_RESOURCE"]
+
 [profile.real]
 users = ["alice"]
 scope = "host"
@@ -137,6 +141,34 @@ fn a_failing_call_means_no_session_of_ones_own_or_the_whole_one() {
 #[test]
 fn a_failing_call_means_no_session_as_uid_0_or_the_whole_one() {
     fail_each_call("zero");
+}
+
+#[test]
+fn a_failing_call_means_no_session_below_a_ceiling_or_the_whole_one() {
+    fail_each_call("full");
+}
+
+/// The filter of the guard lets through all that it does; a refused call would show as EPERM after the filter stands.
+#[test]
+fn the_guards_filter_refuses_nothing_that_it_does() {
+    need!("strace");
+    let Some(lab) = lab() else { return };
+    let helper = "/usr/libexec/caplet/caplet-helper";
+    for profile in ["own", "real"] {
+        let profile = format!("--profile={profile}");
+        let words = ["strace", "-f", "-qq", "-b", "execve", "-u", "alice", "-o", "/tmp/trace"];
+        let command = ["sh", "-c", "sleep 0.1; exit 7"];
+        let words = [&words[..], &[helper, "run", &profile, "--quiet", "--"], &command].concat();
+        assert_eq!(lab.task("root", words).env("PATH", "/usr/bin:/bin").cwd("/srv").run().code(), 7);
+        let trace = lab.read("/tmp/trace");
+        let settled = trace.lines().filter(|l| l.contains("PR_SET_SECCOMP") && !l.contains("len=14"));
+        let guard = settled.last().and_then(|l| l.split(' ').next()).expect("the guard's filter").to_owned();
+        let of_guard = || trace.lines().filter(|l| l.starts_with(&guard)).skip_while(|l| !l.contains("PR_SET_SECCOMP"));
+        assert!(of_guard().any(|l| l.contains("end id=")), "{trace}");
+        assert!(of_guard().any(|l| l.contains("unlinkat")), "{trace}");
+        let refused: Vec<&str> = of_guard().filter(|l| l.contains("EPERM")).collect();
+        assert!(refused.is_empty(), "{refused:#?}");
+    }
 }
 
 #[test]

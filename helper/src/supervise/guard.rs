@@ -10,7 +10,7 @@ use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change};
 use crate::sys::{capability, identity, terminal};
 use crate::trail::{Ending, Recorded};
-use crate::{host, isolated};
+use crate::{host, isolated, seccomp};
 use caplet_policy::capability::CapSet;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,22 +31,26 @@ pub struct Started {
     /// The guard's child: the command, or PID 1 of its session.
     pub pid: i32,
     pub pidfd: OwnedFd,
-    /// PID 1's end of the line; none in host scope.
-    pub status: Option<OwnedFd>,
+    /// The line to it: what it waits for, and what PID 1 reports.
+    pub line: OwnedFd,
+    /// It is PID 1 of a session; else the command itself.
+    pub session: bool,
 }
 
 /// Builds the session and stays until it is over.
 pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
-    let ending = recorded.into_ending();
+    let mut ending = recorded.into_ending();
     let started = null().and_then(|null| {
+        ending.enclose()?;
         let started = match isolated {
             true => isolated::start(plan, &person, relay, outer.as_ref())?,
             false => host::start(plan)?,
         };
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
-        match told.and_then(|()| retire(&null)) {
+        let run = || wire::send(&started.line, Report::Run, None).map_err(call("start the command"));
+        match told.and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
@@ -92,6 +96,7 @@ fn retire(null: &OwnedFd) -> Result<(), Error> {
     capset::reduce_to(KILL)?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
     // Last, so that a failure above can still be said.
+    seccomp::only_watch()?;
     (0..3).try_for_each(|number| terminal::replace_standard(null, number)).map_err(call("dup2 /dev/null"))
 }
 
@@ -127,7 +132,7 @@ impl Watch<'_> {
             match process::wait(Some(self.started.pid), options) {
                 Ok(None) => return None,
                 Err(_) => return Some(self.told.unwrap_or(Report::Signaled(libc::SIGKILL))),
-                Ok(Some((_, Change::Stopped(signal)))) if self.started.status.is_none() => {
+                Ok(Some((_, Change::Stopped(signal)))) if !self.started.session => {
                     self.tell(Report::Stopped(signal));
                 }
                 Ok(Some((_, Change::Stopped(_) | Change::Continued))) => {}
@@ -153,8 +158,8 @@ impl Watch<'_> {
             waits.push(PollFd::new(self.relay.as_fd(), PollFlags::POLLHUP));
             waits.len() - 1
         });
-        let status_at = self.started.status.as_ref().filter(|_| self.told.is_none()).map(|status| {
-            waits.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
+        let status_at = (self.started.session && self.told.is_none()).then(|| {
+            waits.push(PollFd::new(self.started.line.as_fd(), PollFlags::POLLIN));
             waits.len() - 1
         });
         let left = self.deadline.map(|end| end.saturating_sub(process::boot_time()));
@@ -183,8 +188,8 @@ impl Watch<'_> {
 
     /// PID 1's reports.
     fn hear(&mut self) {
-        let Some(status) = &self.started.status else { return };
-        while self.told.is_none() {
+        let status = &self.started.line;
+        while self.started.session && self.told.is_none() {
             let mut ready = [PollFd::new(status.as_fd(), PollFlags::POLLIN)];
             if !matches!(poll(&mut ready, PollTimeout::ZERO), Ok(1)) {
                 return;
@@ -207,7 +212,7 @@ impl Watch<'_> {
     /// An isolated session without its relay is killed at once; a host command, and a session whose time is up, is
     /// asked first.
     fn end_it(&mut self) {
-        let at_once = self.relay_gone && self.started.status.is_some();
+        let at_once = self.relay_gone && self.started.session;
         let signals: &[i32] = match at_once || self.asked_to_end {
             true => &[libc::SIGKILL],
             false => &[libc::SIGHUP, libc::SIGTERM, libc::SIGCONT],

@@ -1,7 +1,7 @@
 //! What PID 1 tells the guard, and the guard the relay: one small packet each. What PID 1 says is not trusted
 //! further than to end its own session.
 
-use crate::error::{Error, call};
+use crate::error::{Error, OURS, call};
 use crate::sys::Errno;
 use nix::cmsg_space;
 use nix::sys::socket::{
@@ -27,6 +27,8 @@ pub enum Report {
     Go,
     /// The master of the session's pty comes with it.
     Terminal,
+    /// The guard to whoever starts the command: its power is given up, the command may run.
+    Run,
 }
 
 impl Report {
@@ -39,6 +41,7 @@ impl Report {
             Report::Signaled(signal) => (5, signal),
             Report::Go => (6, 0),
             Report::Terminal => (7, 0),
+            Report::Run => (8, 0),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [tag, a, b, c, d]
@@ -55,6 +58,7 @@ impl Report {
             5 => Report::Signaled(value.clamp(1, 64)),
             6 => Report::Go,
             7 => Report::Terminal,
+            8 => Report::Run,
             _ => return None,
         })
     }
@@ -112,6 +116,14 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, E
     }
 }
 
+/// Waits for this word of the guard; when anything else comes, the guard has said why.
+pub fn wait_for(socket: impl AsFd, wanted: Report) -> Result<(), Error> {
+    match receive(socket) {
+        Ok(Some((report, _))) if report == wanted => Ok(()),
+        _ => Err(Error::Said(OURS)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +132,7 @@ mod tests {
     fn every_report_comes_back() {
         let all =
             [Report::Started, Report::Stopped(20), Report::WantsTerminal, Report::Exited(42), Report::Signaled(9)];
-        for report in all.into_iter().chain([Report::Go, Report::Terminal]) {
+        for report in all.into_iter().chain([Report::Go, Report::Terminal, Report::Run]) {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[9, 0, 0, 0, 0]), None);
