@@ -120,8 +120,9 @@ fn read_back(target: &Target) -> Result<(), Error> {
         return differs("inheritable capabilities differ");
     }
     for number in 0..64 {
-        let Ok(bounded) = capability::in_bounding(number) else {
-            break;
+        let bounded = match capability::in_bounding(number) {
+            Err(Errno::EINVAL) => break, // the kernel has no more
+            bounded => bounded.map_err(call("read the bounding set"))?,
         };
         let wanted = 1u64 << number;
         if target.bounding.is_some_and(|set| bounded != (set.bits() & wanted != 0)) {

@@ -207,6 +207,11 @@ fn many_runs_and_many_at_once_each_give_the_right_status_and_leave_nothing() {
     let Some(lab) = Lab::new().user("alice", &[]).policy(POLICY).start() else { return };
     let full = std::env::var_os("CAPLET_FULL").is_some();
     let (rounds, at_once) = if full { (2000, 200) } else { (200, 60) };
+    // With CAPLET_LOAD=1 every processor has two more to do.
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let busy = if std::env::var_os("CAPLET_LOAD").is_some() { 2 * processors } else { 0 };
+    let burden = |_| lab.task("root", ["/bin/sh", "-c", "while :; do :; done"]).spawn();
+    let mut load: Vec<_> = (0..busy).map(burden).collect();
     for profile in ["own", "real"] {
         let line = format!(
             "for i in $(seq {rounds}); do caplet run --quiet -p {profile} sh -c \"exit $((i % 100))\"; \
@@ -220,6 +225,10 @@ fn many_runs_and_many_at_once_each_give_the_right_status_and_leave_nothing() {
         );
         let out = lab.task("alice", ["bash", "-c", &line]).limit(300).run();
         assert_eq!((out.out(), out.err()), (String::new(), String::new()));
+    }
+    for task in &mut load {
+        task.signal(nix::sys::signal::Signal::SIGKILL);
+        task.wait();
     }
     assert_eq!(lab.processes_left(), []);
     assert_eq!(lab.root("ls /run/caplet").out(), "");

@@ -13,11 +13,13 @@ use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Signals that PID 1 hands to the command's process group.
-const PASSED_ON: [i32; 8] = [
+const PASSED_ON: [i32; 10] = [
     libc::SIGTERM,
     libc::SIGINT,
     libc::SIGHUP,
     libc::SIGQUIT,
+    libc::SIGALRM,
+    libc::SIGWINCH,
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGTSTP,

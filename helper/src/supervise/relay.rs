@@ -177,10 +177,8 @@ impl Running {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let number = signal.ssi_signo as i32;
             match number {
-                libc::SIGWINCH => {
-                    if let (Some(master), Some(outer)) = (&self.master, &self.relay.outer) {
-                        let _ = terminal::copy_window_size(outer.input.as_fd(), master.as_fd());
-                    }
+                libc::SIGWINCH if self.master.is_some() => {
+                    self.resize(); // the session's own terminal tells its processes
                     continue;
                 }
                 libc::SIGTTIN | libc::SIGTTOU | libc::SIGPIPE | libc::SIGXFSZ | libc::SIGURG | libc::SIGCHLD => {
@@ -195,7 +193,7 @@ impl Running {
                     let _ = process::pidfd_signal(session, number);
                 }
                 Some(_) => {}
-                None if matches!(number, libc::SIGTSTP | libc::SIGCONT) => {}
+                None if matches!(number, libc::SIGTSTP | libc::SIGCONT | libc::SIGWINCH) => {}
                 None => return Some(128 + number),
             }
         }
@@ -220,6 +218,10 @@ impl Running {
         if let Some(session) = &self.session {
             let _ = process::pidfd_signal(session, libc::SIGCONT);
         }
+        self.resize();
+    }
+
+    fn resize(&self) {
         if let (Some(master), Some(outer)) = (&self.master, &self.relay.outer) {
             let _ = terminal::copy_window_size(outer.input.as_fd(), master.as_fd());
         }
