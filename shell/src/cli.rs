@@ -2,7 +2,7 @@
 
 use crate::messages::{FAILURE, NO, Trouble, USAGE};
 use crate::{quoting, usage};
-use caplet_policy::capability::{CapList, NameError};
+use caplet_policy::capability::{CapList, CapSet, NameError};
 use caplet_policy::request::{Request, Start, Verb, is_profile_name};
 use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -19,6 +19,8 @@ pub enum Wish {
     List { json: bool, policy: Option<OsString> },
     /// `check`.
     Check { path: Option<PathBuf> },
+    /// `caps`.
+    Caps { names: CapSet, json: bool },
     /// A help or the version, for stdout, and the exit code if it cannot be written.
     Text(String, u8),
 }
@@ -42,6 +44,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"shell" => (shell(), FAILURE),
         b"list" => (list(), USAGE),
         b"check" => (check(), USAGE),
+        b"caps" => (caps(), USAGE),
         _ => return usage::without_subcommand(words),
     };
     let name = command_name(first);
@@ -56,6 +59,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     match name {
         "list" => Ok(Wish::List { json: matches.get_flag("json"), policy: policy_file(&mut matches).map_err(no)? }),
         "check" => Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
+        "caps" => named(&mut matches).map(|names| Wish::Caps { names, json: matches.get_flag("json") }).map_err(no),
         _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
     }
 }
@@ -70,7 +74,7 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 4] = ["run", "shell", "list", "check"];
+pub const SUBCOMMANDS: [&str; 5] = ["run", "shell", "list", "check", "caps"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -111,6 +115,12 @@ fn profile_name(name: OsString) -> Result<String, Trouble> {
     }
 }
 
+/// What `caplet caps` is asked about; nothing: all of them.
+fn named(matches: &mut ArgMatches) -> Result<CapSet, Trouble> {
+    let list = capabilities(matches, "name", "caps")?;
+    Ok(if list.all { CapSet::KNOWN } else { list.names })
+}
+
 fn capabilities(matches: &mut ArgMatches, id: &str, option: &'static str) -> Result<CapList, Trouble> {
     let mut list = CapList::default();
     for value in matches.remove_many::<OsString>(id).into_iter().flatten() {
@@ -140,7 +150,7 @@ pub fn whole() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), check()])
+        .subcommands([run(), shell(), list(), check(), caps()])
         .subcommand_required(true)
         .after_help(HELP_OF_CAPLET)
 }
@@ -195,6 +205,23 @@ pub fn check() -> Command {
                 .value_parser(OsStringValueParser::new()),
         )
         .after_help(HELP_OF_CHECK)
+}
+
+/// `caplet caps`.
+pub fn caps() -> Command {
+    plain(Command::new("caps"))
+        .bin_name("caplet caps")
+        .about("The capability handbook: what each one gates, where it works, how risky it is")
+        .override_usage("caplet caps [--json] [CAP]...")
+        .arg(
+            Arg::new("name")
+                .value_name("CAP")
+                .help("A capability, or several: NET_ADMIN,NET_RAW [default: a table of all]")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..),
+        )
+        .arg(flag("json", None, "Print JSON, for programs"))
+        .after_help(HELP_OF_CAPS)
 }
 
 fn plain(command: Command) -> Command {
@@ -282,6 +309,16 @@ Examples:
   caplet list --json | jq -r '.profiles[].name'
 
 Exit code: 0, or 1 if no profile is yours.";
+
+const HELP_OF_CAPS: &str = "\
+Colours are for terminals alone, and not with NO_COLOR set.
+
+Examples:
+  caplet caps
+  caplet caps sys_ptrace
+  caplet caps --json | jq -r '.[] | select(.docker) | .name'
+
+Exit code: 0.";
 
 const HELP_OF_CHECK: &str = "\
 A policy with one fault grants nobody anything, so check before you install it.

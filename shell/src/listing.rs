@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, Stdio};
 
-pub use page::describe;
+pub use page::{describe, put};
 
 /// What the helper says about the caller.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -166,7 +166,7 @@ impl Display for Trouble {
                 write!(f, "{option} {}: no such capability; ", word(text))?;
                 match near {
                     Some(near) => write!(f, "did you mean {near}?"),
-                    None => f.write_str("the names are in capabilities(7)"),
+                    None => f.write_str("the names: caplet caps"),
                 }
             }
             Self::BadProfileName(name) => write!(

@@ -154,7 +154,7 @@ impl Line {
 }
 
 /// `head` and then the text, wrapped at blanks, every further line indented as far as the first one's text.
-fn put(page: &mut String, head: &str, text: &str) {
+pub fn put(page: &mut String, head: &str, text: &str) {
     page.push_str(head);
     let indent = INDENT.max(head.chars().count());
     let mut column = head.chars().count();
