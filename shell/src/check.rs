@@ -2,6 +2,7 @@
 
 mod ownership;
 mod risks;
+mod what_if;
 
 use crate::installed::POLICY;
 use crate::messages::{self, NO, Trouble, tell};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub use risks::Risk;
+pub use what_if::{Question, answer};
 
 /// A policy larger than this is none; the helper refuses it too.
 const LARGEST: u64 = 16 << 20;
@@ -112,13 +114,20 @@ impl Report {
     }
 
     fn document(&mut self, sources: &Option<Vec<Source>>) {
-        let Some(sources) = sources else { return };
+        if let Some(document) = self.read(sources) {
+            for risk in risks::of(&document) {
+                tell(&Trouble::Risk(risk));
+            }
+        }
+    }
+
+    /// The policy, if it has no fault; else each fault is shown.
+    fn read(&mut self, sources: &Option<Vec<Source>>) -> Option<Document> {
+        let sources = sources.as_ref()?;
         match Document::read(sources) {
             Ok(document) => {
-                for risk in risks::of(&document) {
-                    tell(&Trouble::Risk(risk));
-                }
                 self.profiles = Some(document.profiles.len());
+                return Some(document);
             }
             Err(faults) => {
                 self.faults += faults.faults.len();
@@ -128,6 +137,7 @@ impl Report {
                 }
             }
         }
+        None
     }
 
     fn finish(self) -> ExitCode {

@@ -1,5 +1,6 @@
 //! The command line: flags and helps (clap) on one side, what the person wishes on the other. No word of an error.
 
+use crate::check::Question;
 use crate::messages::{FAILURE, NO, Trouble, USAGE};
 use crate::{quoting, usage};
 use caplet_policy::capability::{CapList, CapSet, NameError};
@@ -19,6 +20,8 @@ pub enum Wish {
     List { json: bool, policy: Option<OsString> },
     /// `check`.
     Check { path: Option<PathBuf> },
+    /// `check --as`.
+    WhatIf(Question),
     /// `caps`.
     Caps { names: CapSet, json: bool },
     /// A help or the version, for stdout, and the exit code if it cannot be written.
@@ -43,6 +46,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"run" => (run(), FAILURE),
         b"shell" => (shell(), FAILURE),
         b"list" => (list(), USAGE),
+        b"check" if asks_about_somebody(&words[1..]) => (check_as(), USAGE),
         b"check" => (check(), USAGE),
         b"caps" => (caps(), USAGE),
         _ => return usage::without_subcommand(words),
@@ -58,6 +62,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     };
     match name {
         "list" => Ok(Wish::List { json: matches.get_flag("json"), policy: policy_file(&mut matches).map_err(no)? }),
+        "check" if matches.try_contains_id("as").is_ok() => question(&mut matches).map(Wish::WhatIf).map_err(no),
         "check" => Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
         "caps" => named(&mut matches).map(|names| Wish::Caps { names, json: matches.get_flag("json") }).map_err(no),
         _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
@@ -98,6 +103,18 @@ fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, 
     request.policy = policy_file(matches)?;
     request.check().map_err(|e| Trouble::Request(e.0))?;
     Ok(request)
+}
+
+/// `--as` before the first word of a command: then the words are those of `run`, and not a policy's path.
+fn asks_about_somebody(words: &[OsString]) -> bool {
+    words.iter().map(|word| word.as_bytes()).any(|word| word == b"--as" || word.starts_with(b"--as="))
+}
+
+fn question(matches: &mut ArgMatches) -> Result<Question, Trouble> {
+    let mut text = |id: &str| matches.remove_one::<OsString>(id).map(|value| value.to_string_lossy().into_owned());
+    let (user, machine, at) = (text("as").unwrap_or_default(), text("machine"), text("at"));
+    let policy = policy_file(matches)?.map(PathBuf::from);
+    Ok(Question { user, machine, at, policy, request: request(matches, true)? })
 }
 
 fn policy_file(matches: &mut ArgMatches) -> Result<Option<OsString>, Trouble> {
@@ -224,6 +241,27 @@ pub fn caps() -> Command {
         .after_help(HELP_OF_CAPS)
 }
 
+/// `caplet check --as`: the flags and the command of `run` behind it.
+pub fn check_as() -> Command {
+    session(plain(Command::new("check")))
+        .mut_arg("policy", |arg| arg.value_name("FILE|DIR").help("The policy to ask [default: /etc/caplet]"))
+        .bin_name("caplet check")
+        .about("Say what would be decided for a user, by which profile and line")
+        .override_usage("caplet check --as USER [OPTIONS] [--] [COMMAND [ARG]...]")
+        .arg(value("as", None, "USER", "Whom: a login name, or #uid").required(true).display_order(0))
+        .arg(value("machine", None, "HOST", "As if on this host [default: here]").display_order(1))
+        .arg(value("at", None, "DATE", "As if then: 2027-02-15, 2027-02-15T18:00 [default: now]").display_order(1))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The command that would be run")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true),
+        )
+        .after_help(HELP_OF_CHECK_AS)
+}
+
 fn plain(command: Command) -> Command {
     command.max_term_width(80).disable_help_flag(true).arg(
         Arg::new("help").short('h').long("help").help("Print this help").action(ArgAction::Help).display_order(100),
@@ -320,6 +358,17 @@ Examples:
 
 Exit code: 0.";
 
+const HELP_OF_CHECK_AS: &str = "\
+The same judge as the helper's. Each profile that did not fit is named with its
+line and the reason. Passwords, limits and accounts' states are not looked at.
+
+Examples:
+  sudo caplet check --as alice --cap-add NET_ADMIN ip route
+  sudo caplet check --as alice --machine lab-7 --at 2027-02-15 -p netlab
+  caplet check --as alice --policy ./policy.toml date -s 12:00
+
+Exit code: 0 if it would be granted, 1 if refused or the policy has a fault.";
+
 const HELP_OF_CHECK: &str = "\
 A policy with one fault grants nobody anything, so check before you install it.
 The installed one is for root alone to read: sudo caplet check
@@ -327,6 +376,7 @@ The installed one is for root alone to read: sudo caplet check
 Examples:
   caplet check policy.toml
   sudo caplet check
+  sudo caplet check --as alice --cap-add NET_ADMIN    (more: check --as x --help)
 
 Exit code: 0 if there is no fault, 1 if there is one.";
 

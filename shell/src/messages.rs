@@ -100,6 +100,9 @@ pub enum Trouble {
         path: OsString,
         error: io::Error,
     },
+    /// `check --as` of a user whom NSS does not know.
+    NoUser(OsString),
+    NoDate(OsString),
     NotAFile(OsString),
     TooLarge(OsString),
     NotText {
@@ -158,6 +161,12 @@ impl Display for Trouble {
             }
             Self::NoSuchWord { command, word } => {
                 write!(f, "{command} does not take \"{}\"; see: caplet {command} --help", safe(word))
+            }
+            Self::NoUser(name) => {
+                write!(f, "--as {}: no such user; write a login name, or #1004", word(name))
+            }
+            Self::NoDate(text) => {
+                write!(f, "--at {}: no such date; write 2027-02-15, or 2027-02-15T18:00", word(text))
             }
             Self::EmptyCapability { option } => {
                 write!(f, "{option} has an empty name; write: {option} NET_ADMIN,NET_RAW")
