@@ -42,8 +42,8 @@ impl Slot {
         let _ = nix::unistd::write(&self.lock, text.as_bytes());
     }
 
-    /// Gives the place back and takes the record away.
-    pub fn release(self) {
+    /// Takes the record away: whoever comes next makes a new one. The lock goes with this process.
+    pub fn release(&self) {
         let _ = unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
 }

@@ -316,7 +316,8 @@ fn what_is_planted_in_the_home_gives_nobody_anything() {
     lab.root("chmod 700 /home/alice");
 }
 
-// T34: services of the host that would act for the user.
+// T34, R7: services of the host that would act for the user; also where SSH_AUTH_SOCK points at one, as no socket is
+// let into a session.
 #[test]
 fn sockets_of_the_host_are_out_of_reach() {
     let Some(lab) = lab() else { return };
@@ -339,6 +340,10 @@ fn sockets_of_the_host_are_out_of_reach() {
     assert!(lab.python("alice", &knock).out().contains("docker"), "they answer outside");
     for profile in ["own", "zero"] {
         let words = ["caplet", "run", "--quiet", "-p", profile, "--cap-add", "ALL", "/usr/bin/python3", "-c", &knock];
-        assert_eq!(lab.run_as("alice", words).expect_ok().out(), "", "{profile}");
+        let private = format!("/run/user/{alice}/systemd/private");
+        for agent in [private.as_str(), "/run/docker.sock", "/tmp/.X11"] {
+            let out = lab.task("alice", words).env("SSH_AUTH_SOCK", agent).run();
+            assert_eq!(out.expect_ok().out(), "", "{profile}, {agent}");
+        }
     }
 }

@@ -189,13 +189,34 @@ fn a_home_and_a_folder_deep_inside_fuse_work() {
     assert_eq!(out.expect_ok().out(), "/data/homes/deep/alice/work\nmine\n/data/homes/deep/alice\nmine\nmore");
 }
 
+/// A whole connection, with sshd(8) as the other end of a pipe and the user's own key: `~/.ssh` is found by uid and
+/// name, its modes are judged, and a file goes over as it would outside.
+#[test]
+fn as_oneself_inside_ssh_and_scp_behave_as_outside() {
+    need!("ssh", "ssh-keygen", "scp");
+    if !std::path::Path::new("/usr/sbin/sshd").exists() {
+        return caplet_lab::record_skip("needs sshd");
+    }
+    let Some(lab) = lab() else { return };
+    let prepare = "umask 077; mkdir -p .ssh; cd .ssh; ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f id_ed25519; \
+        cp id_ed25519.pub authorized_keys; echo \"it $(cat host.pub)\" > known_hosts; \
+        printf 'HostKey %s/.ssh/host\\nUsePAM no\\nSubsystem sftp internal-sftp\\nPidFile none\\n' $HOME > sshd; \
+        printf 'Host it\\n ProxyCommand /usr/sbin/sshd -i -f $HOME/.ssh/sshd\\n BatchMode yes\\n LogLevel ERROR\\n' > config; echo data > ../sent";
+    lab.sh("alice", prepare).expect_ok();
+    let line = "rm -f got; ssh it 'id -un; id -u; echo $HOME; cat' < sent && scp -q sent it:got && cat got && stat -c '%U %G %a' got";
+    let outside = lab.sh("alice", line).expect_ok().out();
+    assert!(outside.starts_with("alice\n") && outside.contains("data\ndata\nalice "), "{outside}");
+    let inside = lab.run_as("alice", ["caplet", "run", "-p", "own", "sh", "-c", line]).expect_ok().out();
+    assert_eq!(inside, outside);
+}
+
 #[test]
 fn as_oneself_inside_common_tools_behave_as_outside() {
     need!("git", "rsync", "tar");
     let Some(lab) = lab() else { return };
     let line = "cd && rm -rf w && mkdir w && cd w && git init -q r && cd r && echo a > f && git add f && \
         git -c user.name=a -c user.email=a@b commit -qm x && git log --format=%s && cd .. && tar cf r.tar r && \
-        rsync -a r/ copy/ && stat -c '%U %G %a' r/f copy/f && tar tvf r.tar | head -1 | cut -d' ' -f2 && id -un && ssh -V 2>&1 | cut -c1-7";
+        rsync -a r/ copy/ && stat -c '%U %G %a' r/f copy/f && tar tvf r.tar | head -1 | cut -d' ' -f2 && id -un";
     let outside = lab.sh("alice", line).expect_ok().out();
     let inside = lab.run_as("alice", ["caplet", "run", "-p", "own", "sh", "-c", line]).expect_ok().out();
     assert_eq!(inside, outside);

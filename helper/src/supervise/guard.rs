@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a command has after it was asked to end.
@@ -76,7 +76,7 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
     finish(ending, relay, report, &status)
 }
 
-fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str) -> ! {
+fn finish(mut ending: Ending, relay: &OwnedFd, report: Report, status: &str) -> ! {
     ending.end(status);
     let _ = wire::send(relay, report, None);
     process::exit_now(0)
@@ -92,6 +92,8 @@ fn retire(null: &OwnedFd) -> Result<(), Error> {
         .map_err(call("new tmpfs for the guard"))?;
     nix::unistd::fchdir(&empty).map_err(call("fchdir"))?;
     nix::unistd::chroot(".").map_err(call("chroot"))?;
+    // Stays open: closing it now would wait for the kernel to take the mount apart.
+    let _ = empty.into_raw_fd();
     let _ = identity::set_supplementary_groups(&[]); // denied in a user namespace of the user's own, and needless
     capset::reduce_to(KILL)?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
