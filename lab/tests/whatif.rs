@@ -297,6 +297,11 @@ fn a_faulty_policy_answers_no_and_shows_root_where() {
         assert_eq!(out.out(), "code=2", "{question}: {out}");
         assert_eq!(out.err_lines().len(), 1, "{question}: {out}");
     }
+    let out = lab.task("alice", ["caplet", "edit"]).env("EDITOR", "true").run().expect_code(1);
+    assert_eq!(
+        out.err_lines(),
+        ["caplet: /etc/caplet/policy.toml is not yours to change: sudo caplet edit /etc/caplet/policy.toml"]
+    );
     // As a user, where the policy is root's alone to read.
     let out = lab.sh("alice", "caplet check --as alice id");
     assert_eq!((out.code(), out.out()), (1, String::new()), "{out}");

@@ -168,7 +168,37 @@ fn drop_ins(folder: &Path) -> std::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-fn read(path: &Path) -> Result<String, Trouble> {
+/// The files that count beside this one, and it among them: the policy as a whole when it is in its place.
+pub fn whole(path: &Path, text: &str) -> Result<Vec<Source>, Trouble> {
+    let folder = match (path.file_name(), path.parent()) {
+        (Some(name), Some(folder)) if name == "policy.toml" => Some(folder),
+        (Some(_), Some(folder)) if folder.file_name().is_some_and(|name| name == "policy.d") => folder.parent(),
+        _ => None,
+    };
+    let mut report = Report::default();
+    let mut files = folder
+        .filter(|f| f.join("policy.toml").exists() || path.ends_with("policy.toml"))
+        .map_or_else(|| vec![path.to_owned()], |folder| report.files(folder).files);
+    if !files.iter().any(|file| file == path) {
+        files.push(path.to_owned());
+        files[1..].sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+    }
+    let source = |file: &PathBuf| {
+        let text = if file == path { text.to_owned() } else { read(file)? };
+        Ok(Source { path: file.to_string_lossy().into_owned(), text })
+    };
+    files.iter().map(source).collect()
+}
+
+/// Shows every fault, or every risk; whether there is no fault.
+pub fn judge_text(sources: Vec<Source>) -> bool {
+    let mut report = Report::default();
+    report.document(&Some(sources));
+    report.profiles.is_some()
+}
+
+/// A file's text.
+pub fn read(path: &Path) -> Result<String, Trouble> {
     let name = || path.as_os_str().to_owned();
     let unreadable = |error| Trouble::Unreadable { path: name(), error };
     let meta = fs::metadata(path).map_err(unreadable)?;

@@ -24,6 +24,8 @@ pub enum Wish {
     WhatIf(Question),
     /// `caps`.
     Caps { names: CapSet, json: bool },
+    /// `edit`.
+    Edit { path: Option<PathBuf> },
     /// A help or the version, for stdout, and the exit code if it cannot be written.
     Text(String, u8),
 }
@@ -49,6 +51,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"check" if asks_about_somebody(&words[1..]) => (check_as(), USAGE),
         b"check" => (check(), USAGE),
         b"caps" => (caps(), USAGE),
+        b"edit" => (edit(), USAGE),
         _ => return usage::without_subcommand(words),
     };
     let name = command_name(first);
@@ -63,6 +66,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     match name {
         "list" => Ok(Wish::List { json: matches.get_flag("json"), policy: policy_file(&mut matches).map_err(no)? }),
         "check" if matches.try_contains_id("as").is_ok() => question(&mut matches).map(Wish::WhatIf).map_err(no),
+        "edit" => Ok(Wish::Edit { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
         "check" => Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
         "caps" => named(&mut matches).map(|names| Wish::Caps { names, json: matches.get_flag("json") }).map_err(no),
         _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
@@ -79,7 +83,7 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 5] = ["run", "shell", "list", "check", "caps"];
+pub const SUBCOMMANDS: [&str; 6] = ["run", "shell", "list", "check", "caps", "edit"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -167,7 +171,7 @@ pub fn whole() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), check(), caps()])
+        .subcommands([run(), shell(), list(), check(), caps(), edit()])
         .subcommand_required(true)
         .after_help(HELP_OF_CAPLET)
 }
@@ -262,6 +266,21 @@ pub fn check_as() -> Command {
         .after_help(HELP_OF_CHECK_AS)
 }
 
+/// `caplet edit`.
+pub fn edit() -> Command {
+    plain(Command::new("edit"))
+        .bin_name("caplet edit")
+        .about("Edit a policy file, check it, and replace it at once if it has no fault")
+        .override_usage("caplet edit [FILE]")
+        .arg(
+            Arg::new("path")
+                .value_name("FILE")
+                .help("The file to edit or to make [default: /etc/caplet/policy.toml]")
+                .value_parser(OsStringValueParser::new()),
+        )
+        .after_help(HELP_OF_EDIT)
+}
+
 fn plain(command: Command) -> Command {
     command.max_term_width(80).disable_help_flag(true).arg(
         Arg::new("help").short('h').long("help").help("Print this help").action(ArgAction::Help).display_order(100),
@@ -347,6 +366,17 @@ Examples:
   caplet list --json | jq -r '.profiles[].name'
 
 Exit code: 0, or 1 if no profile is yours.";
+
+const HELP_OF_EDIT: &str = "\
+Opens a copy in VISUAL, EDITOR or vi (words, no shell), checks the whole policy
+with it, and only then puts it in the file's place, with its owner and mode.
+With a fault you edit again or give up; the file in force stays as it was.
+
+Examples:
+  sudo caplet edit
+  sudo EDITOR='emacs -nw' caplet edit /etc/caplet/policy.d/20-course.toml
+
+Exit code: 0 if it was replaced or nothing was changed, 1 if you gave up.";
 
 const HELP_OF_CAPS: &str = "\
 Colours are for terminals alone, and not with NO_COLOR set.

@@ -3,6 +3,7 @@
 
 mod check;
 mod cli;
+mod edit;
 mod front;
 mod handbook;
 mod installed;
@@ -63,6 +64,7 @@ fn front_door(words: Vec<OsString>) -> ExitCode {
         Ok(cli::Wish::List { json, policy }) => listing::show(json, policy),
         Ok(cli::Wish::Check { path }) => check::run(path.as_deref()),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),
+        Ok(cli::Wish::Edit { path }) => edit::run(path.as_deref()),
         Ok(cli::Wish::Caps { names, json }) => handbook::show(names, json),
         Ok(cli::Wish::Text(text, unwritten)) => messages::print(&text, unwritten),
         Err(no) => {

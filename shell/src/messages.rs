@@ -103,6 +103,21 @@ pub enum Trouble {
     /// `check --as` of a user whom NSS does not know.
     NoUser(OsString),
     NoDate(OsString),
+    /// What `edit` can meet.
+    EditBusy(OsString),
+    EditDenied(OsString),
+    NoEditor(OsString),
+    EditorFailed {
+        editor: OsString,
+        status: std::process::ExitStatus,
+    },
+    NotWritten {
+        path: OsString,
+        error: io::Error,
+    },
+    ChangedMeanwhile(OsString),
+    Unchanged(OsString),
+    Replaced(OsString),
     NotAFile(OsString),
     TooLarge(OsString),
     NotText {
@@ -229,6 +244,26 @@ impl Display for Trouble {
                 why(error)
             ),
             Self::Output(error) => write!(f, "cannot write the output: {}", why(error)),
+            Self::EditBusy(path) => {
+                write!(f, "{} is being edited by somebody else: try again when they are done", safe(path))
+            }
+            Self::EditDenied(path) => {
+                write!(f, "{} is not yours to change: sudo caplet edit {}", safe(path), word(path))
+            }
+            Self::NoEditor(editor) => {
+                write!(f, "the editor {} cannot be started; name another: EDITOR=/usr/bin/vi", word(editor))
+            }
+            Self::EditorFailed { editor, status } => {
+                write!(f, "the editor {} ended with {status}: nothing is changed", word(editor))
+            }
+            Self::NotWritten { path, error } => {
+                write!(f, "{} cannot be written: {}; nothing is changed", safe(path), why(error))
+            }
+            Self::ChangedMeanwhile(path) => {
+                write!(f, "{} was changed by somebody else meanwhile: nothing is changed by you", safe(path))
+            }
+            Self::Unchanged(path) => write!(f, "{} is unchanged", safe(path)),
+            Self::Replaced(path) => write!(f, "{} is replaced", safe(path)),
             Self::Unreadable { path, error } => {
                 write!(f, "cannot read {}: {}", safe(path), why(error))?;
                 match error.kind() {
