@@ -1,5 +1,6 @@
 //! `caplet check`: a policy read as the helper would read it, every fault at once, and what is risky in it.
 
+mod machine;
 mod ownership;
 mod risks;
 mod what_if;
@@ -21,21 +22,28 @@ pub use what_if::{Question, answer};
 const LARGEST: u64 = 16 << 20;
 
 /// Checks that file or folder, or what is installed.
-pub fn run(path: Option<&Path>) -> ExitCode {
+pub fn run(path: Option<&Path>, strict: bool) -> ExitCode {
     let installed = path.is_none_or(|path| path == Path::new(POLICY));
     let path = path.unwrap_or(Path::new(POLICY));
     let mut report = Report::default();
     let files = report.files(path);
     report.ownership(&files, installed);
     let sources = report.sources(&files);
-    report.document(&sources);
-    report.finish()
+    let document = report.document(&sources);
+    if installed {
+        for trouble in machine::troubles(document.as_ref()) {
+            report.warn(trouble);
+        }
+    }
+    let code = report.finish();
+    if strict && report.warnings > 0 { NO.into() } else { code }
 }
 
 /// What was found so far.
 #[derive(Debug, Default)]
 struct Report {
     faults: usize,
+    warnings: usize,
     /// Something may be read by root alone: then nothing is said about the policy as a whole.
     forbidden: bool,
     /// The verdict over a policy that could be read as a whole.
@@ -56,6 +64,12 @@ impl Report {
             self.forbidden |= error.kind() == ErrorKind::PermissionDenied;
         }
         tell(trouble);
+    }
+
+    /// Never changes the exit code but with `--strict`.
+    fn warn(&mut self, trouble: Trouble) {
+        self.warnings += 1;
+        tell(&Trouble::Warning(Box::new(trouble)));
     }
 
     /// The files in the order in which they count.
@@ -86,7 +100,7 @@ impl Report {
             for path in paths {
                 match ownership::look(path, is_folder) {
                     Some(trouble) if installed => self.fault(&trouble),
-                    Some(trouble) => tell(&Trouble::Warning(Box::new(trouble))),
+                    Some(trouble) => self.warn(trouble),
                     None => {}
                 }
             }
@@ -95,7 +109,7 @@ impl Report {
             for trouble in ownership::of_helper() {
                 match trouble {
                     // A policy can be in order before the program is there.
-                    missing @ Trouble::NoHelper(_) => tell(&Trouble::Warning(Box::new(missing))),
+                    missing @ Trouble::NoHelper(_) => self.warn(missing),
                     wrong => self.fault(&wrong),
                 }
             }
@@ -113,12 +127,13 @@ impl Report {
         (sources.len() == files.files.len()).then_some(sources)
     }
 
-    fn document(&mut self, sources: &Option<Vec<Source>>) {
-        if let Some(document) = self.read(sources) {
-            for risk in risks::of(&document) {
-                tell(&Trouble::Risk(risk));
-            }
+    fn document(&mut self, sources: &Option<Vec<Source>>) -> Option<Document> {
+        let document = self.read(sources)?;
+        for risk in risks::of(&document) {
+            self.warnings += 1;
+            tell(&Trouble::Risk(risk));
         }
+        Some(document)
     }
 
     /// The policy, if it has no fault; else each fault is shown.
@@ -140,7 +155,7 @@ impl Report {
         None
     }
 
-    fn finish(self) -> ExitCode {
+    fn finish(&self) -> ExitCode {
         match self.profiles {
             Some(profiles) if self.faults == 0 => {
                 tell(&Trouble::NoFault { profiles });

@@ -19,7 +19,7 @@ pub enum Wish {
     /// `list`.
     List { json: bool, policy: Option<OsString> },
     /// `check`.
-    Check { path: Option<PathBuf> },
+    Check { path: Option<PathBuf>, strict: bool },
     /// `check --as`.
     WhatIf(Question),
     /// `caps`.
@@ -44,11 +44,12 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     let Some(first) = words.first() else {
         return Err(No { trouble: None, code: USAGE });
     };
+    let what_if = first == "check" && asks_about_somebody(&words[1..]);
     let (command, code) = match first.as_bytes() {
         b"run" => (run(), FAILURE),
         b"shell" => (shell(), FAILURE),
         b"list" => (list(), USAGE),
-        b"check" if asks_about_somebody(&words[1..]) => (check_as(), USAGE),
+        b"check" if what_if => (check_as(), USAGE),
         b"check" => (check(), USAGE),
         b"caps" => (caps(), USAGE),
         b"edit" => (edit(), USAGE),
@@ -65,9 +66,12 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     };
     match name {
         "list" => Ok(Wish::List { json: matches.get_flag("json"), policy: policy_file(&mut matches).map_err(no)? }),
-        "check" if matches.try_contains_id("as").is_ok() => question(&mut matches).map(Wish::WhatIf).map_err(no),
+        "check" if what_if => question(&mut matches).map(Wish::WhatIf).map_err(no),
         "edit" => Ok(Wish::Edit { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
-        "check" => Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from) }),
+        "check" => {
+            let strict = matches.get_flag("strict");
+            Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from), strict })
+        }
         "caps" => named(&mut matches).map(|names| Wish::Caps { names, json: matches.get_flag("json") }).map_err(no),
         _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
     }
@@ -218,7 +222,8 @@ pub fn check() -> Command {
     plain(Command::new("check"))
         .bin_name("caplet check")
         .about("Read a policy as the helper would: every fault, and risky grants")
-        .override_usage("caplet check [FILE|DIR]")
+        .override_usage("caplet check [--strict] [FILE|DIR]")
+        .arg(flag("strict", None, "A warning counts as a fault"))
         .arg(
             Arg::new("path")
                 .value_name("FILE|DIR")
@@ -408,7 +413,10 @@ Examples:
   sudo caplet check
   sudo caplet check --as alice --cap-add NET_ADMIN    (more: check --as x --help)
 
-Exit code: 0 if there is no fault, 1 if there is one.";
+Of the installed policy it also looks at what is around it: owners and modes of
+helper, policy and PAM file, mounts, login shells, subordinate ids.
+
+Exit code: 0 if there is no fault, 1 if there is one (--strict: or a warning).";
 
 /// The line that starts a session with the same wishes elsewhere: `caplet shell -p netlab --cap-add NET_ADMIN`.
 pub fn shell_line(request: &Request) -> (bool, Vec<OsString>) {

@@ -26,6 +26,11 @@ pub fn helper() -> PathBuf {
     Path::new(LIBEXECDIR).join(HELPER)
 }
 
+/// The installed login shell: this program under another name.
+pub fn login_shell() -> PathBuf {
+    Path::new(BINDIR).join("caplet-shell")
+}
+
 /// The file that would be the helper in a build tree: the one beside this program, wherever it was really
 /// started from, unless this is the installed program. It need not exist.
 pub fn helper_beside() -> Option<PathBuf> {

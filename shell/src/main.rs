@@ -62,7 +62,7 @@ fn front_door(words: Vec<OsString>) -> ExitCode {
     match cli::read(words) {
         Ok(cli::Wish::Session(request)) => front::start(&request),
         Ok(cli::Wish::List { json, policy }) => listing::show(json, policy),
-        Ok(cli::Wish::Check { path }) => check::run(path.as_deref()),
+        Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),
         Ok(cli::Wish::Edit { path }) => edit::run(path.as_deref()),
         Ok(cli::Wish::Caps { names, json }) => handbook::show(names, json),

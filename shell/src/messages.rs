@@ -137,6 +137,8 @@ pub enum Trouble {
         mode: u32,
     },
     Warning(Box<Trouble>),
+    /// A warning about the machine.
+    Note(String),
     Risk(Risk),
     NoFault {
         profiles: usize,
@@ -288,6 +290,7 @@ impl Display for Trouble {
             Self::HelperMode { path, uid, mode } => {
                 write!(f, "{} has owner {uid} and mode {mode:04o}; it must be root's with mode 4755", safe(path))
             }
+            Self::Note(text) => f.write_str(&safe(text)),
             Self::Warning(trouble) => write!(f, "warning: {trouble}"),
             Self::Risk(Risk { at, profile, text }) => {
                 write!(f, "warning: {}: profile \"{profile}\": {}", safe(at), safe(text))

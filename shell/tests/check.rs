@@ -128,7 +128,11 @@ fn grants_that_give_more_than_they_seem_to_are_warned_of() {
             "users = [\"bob\"]\nscope = \"host\"\ncaps = [\"SYS_TIME\"]\ncommands = [\"/usr/bin/date\", \"/usr/bin/vim\"]",
             &["whatever /usr/bin/vim starts inherits the capabilities"],
         ),
-        ("users = [\"*\"]\nmay_add = [\"ALL\"]", &[]),
+        (
+            "users = [\"*\"]\nmay_add = [\"ALL\"]",
+            &["everybody, also system accounts, is let in here; name a group, or take accounts out with not_users"],
+        ),
+        ("users = [\"bob\"]\nmay_add = [\"ALL\"]", &[]),
     ] {
         tree.write("p.toml", &format!("# first\n[profile.x]\n{text}\n"));
         let lines = warnings.iter().map(|w| format!("caplet: warning: p.toml:2: profile \"x\": {w}\n"));

@@ -1,13 +1,84 @@
 //! Grants that are right by the rules and still give more than an administrator may think.
 
+use super::machine;
 use caplet_policy::capability::CapSet;
 use caplet_policy::document::{Document, Profile, Scope, Subject, UserMode, root_equivalents};
 use caplet_policy::handbook::entry;
 
 /// Programs whose purpose is to start others, or that do it at a key press.
-const STARTERS: [&str; 24] = [
-    "awk", "bash", "dash", "emacs", "env", "find", "gdb", "git", "less", "man", "more", "nano", "nice", "perl",
-    "python3", "screen", "sh", "strace", "su", "tmux", "vi", "vim", "xargs", "zsh",
+const STARTERS: [&str; 72] = [
+    "awk",
+    "bash",
+    "busybox",
+    "chroot",
+    "csh",
+    "dash",
+    "ed",
+    "emacs",
+    "env",
+    "ex",
+    "expect",
+    "find",
+    "fish",
+    "gawk",
+    "gdb",
+    "git",
+    "ionice",
+    "ip",
+    "irb",
+    "journalctl",
+    "ksh",
+    "less",
+    "lua",
+    "make",
+    "man",
+    "mawk",
+    "more",
+    "mutt",
+    "nano",
+    "nice",
+    "node",
+    "nohup",
+    "nvim",
+    "perl",
+    "php",
+    "pico",
+    "python",
+    "python3",
+    "rbash",
+    "rlwrap",
+    "rsync",
+    "ruby",
+    "screen",
+    "script",
+    "sed",
+    "setpriv",
+    "setsid",
+    "sh",
+    "socat",
+    "ssh",
+    "stdbuf",
+    "strace",
+    "su",
+    "systemctl",
+    "tar",
+    "taskset",
+    "tclsh",
+    "tcpdump",
+    "tcsh",
+    "time",
+    "timeout",
+    "tmux",
+    "unshare",
+    "vi",
+    "view",
+    "vim",
+    "watch",
+    "wget",
+    "xargs",
+    "xterm",
+    "zip",
+    "zsh",
 ];
 
 /// One risky grant.
@@ -38,11 +109,13 @@ pub fn of(document: &Document) -> Vec<Risk> {
 
 fn texts(profile: &Profile) -> Vec<String> {
     let mut texts = Vec::new();
-    if profile.login && profile.users.contains(&Subject::Everybody) {
-        texts.push(
-            "everybody, also system accounts, logs in here; name a group, or take accounts out with not_users".into(),
-        );
+    if profile.users.contains(&Subject::Everybody) {
+        let does = if profile.login { "logs in here" } else { "is let in here" };
+        texts.push(format!(
+            "everybody, also system accounts, {does}; name a group, or take accounts out with not_users"
+        ));
     }
+    texts.extend(machine::devices(profile));
     if profile.login && profile.user == UserMode::Root {
         texts.push(
             "login as uid 0: tar and rsync restore owners, ssh looks in root's places; user = \"self\" has none of it"

@@ -190,7 +190,7 @@ fn find(user: &str) -> Result<Caller, Trouble> {
 }
 
 /// What the program says; `None` where it knows nothing of the kind.
-fn ask(program: &str, words: &[&str]) -> Result<Option<String>, Trouble> {
+pub fn ask(program: &str, words: &[&str]) -> Result<Option<String>, Trouble> {
     let path = PathBuf::from("/usr/bin").join(program);
     let out =
         Command::new(&path).args(words).env_clear().env("LC_ALL", "C").stderr(std::process::Stdio::null()).output();

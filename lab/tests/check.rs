@@ -1,0 +1,121 @@
+//! `caplet check` on a machine where it is installed: every warning, from the thing itself.
+
+use caplet_lab::Lab;
+
+const SOUND: &str = "[profile.a]\nusers = [\"alice\"]\nmay_add = [\"NET_RAW\"]\n";
+
+fn lab() -> Option<Lab> {
+    let lab = Lab::new().user("alice", &["sudo"]).user("bob", &["students"]).policy(SOUND).start()?;
+    lab.root("rm /usr/bin/caplet-shell"); // there is no login shell yet: a link that only says so
+    Some(lab)
+}
+
+fn profile(rest: &str) -> String {
+    format!("[profile.risky]\nusers = [\"alice\"]\n{rest}\n")
+}
+
+#[test]
+fn each_risky_grant_is_warned_of() {
+    let Some(lab) = lab() else { return };
+    lab.root("mknod /dev/lab-disk b 7 200");
+    let host = |rest: &str| profile(&format!("scope = \"host\"\npam_account = false\n{rest}"));
+    let cases: [(String, &str); 16] = [
+        ("[profile.r]\nusers = [\"*\"]\n".into(), "everybody, also system accounts, is let in here"),
+        ("[profile.r]\nusers = [\"*\"]\nlogin = true\n".into(), "everybody, also system accounts, logs in here"),
+        (profile("user = \"root\"\nlogin = true"), "login as uid 0"),
+        (profile("devices = [\"/dev/lab-disk\"]"), "/dev/lab-disk is a block device"),
+        (profile("devices = [\"/dev/no-such-node\"]"), "/dev/no-such-node is not there"),
+        (
+            host("caps = [\"SYS_ADMIN\"]\naccept_root_equivalent = true"),
+            "SYS_ADMIN is as good as root: mount over /etc",
+        ),
+        (host("caps = [\"DAC_READ_SEARCH\"]\naccept_root_equivalent = true"), "DAC_READ_SEARCH is as good as root"),
+        (host("may_add = [\"PERFMON\", \"BPF\"]\naccept_root_equivalent = true"), "BPF is as good as root"),
+        (host("may_add = [\"ALL\"]\naccept_root_equivalent = true"), "every capability of the machine: this is root"),
+        (host("caps = [\"SYS_NICE\"]\ncommands = [\"/usr/bin/vim\"]"), "whatever /usr/bin/vim starts inherits"),
+        (host("caps = [\"SYS_NICE\"]\ncommands = [\"/usr/bin/less\"]"), "whatever /usr/bin/less starts inherits"),
+        (host("caps = [\"SYS_NICE\"]\ncommands = [\"/usr/bin/python3\"]"), "whatever /usr/bin/python3 starts inherits"),
+        (
+            host("caps = [\"CHOWN\"]\naccept_root_equivalent = true\ncommands = [\"/usr/bin/id\"]"),
+            "whatever /usr/bin/id starts",
+        ),
+        (profile("user = \"root\"\nsubids = true"), "profile \"risky\": alice has no range in /etc/subuid"),
+        (profile("user = \"root\"\nsubids = true"), "profile \"risky\": alice has no range in /etc/subgid"),
+        (
+            "[profile.r]\ngroups = [\"students\"]\nuser = \"root\"\nsubids = true\n".into(),
+            "profile \"r\": bob has no range in /etc/subuid",
+        ),
+    ];
+    lab.root("for f in /etc/subuid /etc/subgid; do : > $f; done");
+    for (policy, warning) in &cases {
+        lab.set_policy(policy);
+        let out = lab.root("caplet check; echo code=$?");
+        assert_eq!(out.out(), "code=0", "{warning}: {out}");
+        let lines: Vec<String> = out.err_lines().into_iter().filter(|l| l.contains(warning)).collect();
+        assert_eq!(lines.len(), 1, "{warning}: {out}");
+        assert!(lines[0].starts_with("caplet: warning: "), "{out}");
+        assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=1", "{warning}");
+    }
+    lab.set_policy(SOUND);
+    for words in ["caplet check", "caplet check --strict", "caplet check /etc/caplet"] {
+        let out = lab.root(&format!("{words}; echo code=$?"));
+        assert_eq!((out.out().as_str(), out.err().contains("warning")), ("code=0", false), "{words}: {out}");
+    }
+}
+
+#[test]
+fn what_lies_around_the_policy_is_looked_at() {
+    let Some(lab) = lab() else { return };
+    let shell = "ln -s caplet /usr/bin/caplet-shell";
+    // What is done, what undoes it, what is said, and whether it is a fault.
+    for (made, mended, said, fault) in [
+        (
+            "chmod 755 /usr/libexec/caplet/caplet-helper",
+            "chmod 4755 /usr/libexec/caplet/caplet-helper",
+            "caplet-helper",
+            true,
+        ),
+        ("chown bob /usr/libexec/caplet", "chown root /usr/libexec/caplet", "/usr/libexec/caplet", true),
+        ("chmod 660 /etc/caplet/policy.toml", "chmod 640 /etc/caplet/policy.toml", "/etc/caplet/policy.toml", true),
+        ("chown bob /etc/caplet", "chown root /etc/caplet", "/etc/caplet", true),
+        ("echo > /etc/pam.d/caplet; chmod 666 /etc/pam.d/caplet", "rm /etc/pam.d/caplet", "/etc/pam.d/caplet", false),
+        (
+            "mount --bind /usr/libexec/caplet /usr/libexec/caplet; mount -o remount,bind,nosuid /usr/libexec/caplet",
+            "umount /usr/libexec/caplet",
+            "mounted nosuid",
+            false,
+        ),
+        (shell, "rm /usr/bin/caplet-shell", "is not in /etc/shells", false),
+        (
+            "ln -s caplet /usr/bin/caplet-shell; echo /usr/bin/caplet-shell >> /etc/shells; usermod -s /usr/bin/caplet-shell alice",
+            "usermod -s /bin/bash alice; rm /usr/bin/caplet-shell",
+            "every administrator has /usr/bin/caplet-shell",
+            false,
+        ),
+    ] {
+        lab.root(made);
+        let out = lab.root("caplet check; echo code=$?");
+        let lines: Vec<String> = out.err_lines().into_iter().filter(|l| l.contains(said)).collect();
+        assert!(!lines.is_empty(), "{made}: {out}");
+        assert_eq!(lines.iter().all(|l| l.starts_with("caplet: warning: ")), !fault, "{made}: {out}");
+        assert_eq!(out.out(), if fault { "code=1" } else { "code=0" }, "{made}: {out}");
+        assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=1", "{made}");
+        lab.root(mended);
+        let out = lab.root("caplet check --strict; echo code=$?");
+        assert_eq!(out.out(), "code=0", "after {mended}: {out}");
+    }
+}
+
+#[test]
+fn a_subordinate_range_that_overlaps_is_warned_of_as_the_helper_refuses_it() {
+    let Some(lab) = lab() else { return };
+    lab.set_policy(&profile("user = \"root\"\nsubids = true"));
+    lab.root("for f in /etc/subuid /etc/subgid; do printf 'alice:200000:65536\nbob:265535:10\n' > $f; done");
+    let out = lab.root("caplet check; echo code=$?");
+    assert!(out.err().contains("alice's range in /etc/subuid overlaps the entry bob:265535:10"), "{out}");
+    let refused = lab.sh("alice", "caplet run -p risky true");
+    assert!(refused.code() == 125 && refused.err().contains("overlaps the entry bob:265535:10"), "{refused}");
+    lab.root("for f in /etc/subuid /etc/subgid; do printf 'alice:200000:65536\nbob:265536:10\n' > $f; done");
+    assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=0");
+    lab.sh("alice", "caplet run -p risky true").expect_ok();
+}
