@@ -30,7 +30,7 @@ sabotage:
 
 bench: build
 	@lab/prepare.sh test
-	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" python3 bench/run.py
+	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" sh -c 'python3 bench/run.py; code=$$?; python3 bench/scale.py && exit $$code'
 
 # Never overwrites a policy. As root the helper gets its setuid bit; a package gives it in its own description.
 install: build

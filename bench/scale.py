@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""What a large policy costs: caplet, sudo and doas with as many rules each, the last one the caller's; see README.md.
+
+As root: CAPLET_BUILD=target/release bench/scale.py [--rounds N] [--write FILE]. Exit code 1: a bar was missed."""
+import argparse, os, sys, tempfile
+from pathlib import Path
+
+import run
+
+SIZES = [1, 100, 1000, 10000]
+COMMANDS = [row for row in run.COMMANDS if row[0] in ("true", "sudo", "doas", "host")]
+# A size's median, in parts of that of one profile.
+BARS = {100: 1.15, 1000: 2.0}
+
+
+def policy(size):
+    others = (
+        f'[profile.course{n}]\ndescription = "Course {n}"\nusers = ["student{n}"]\nmay_add = ["NET_RAW"]\n'
+        for n in range(1, size)
+    )
+    last = f'[profile.hostprofile]\nusers = ["{run.NAME}"]\nscope = "host"\ncaps = ["SYS_NICE"]\npam_account = false\n'
+    return "\n".join([*others, last])
+
+
+def rules(size, other, own):
+    return "\n".join([*(other.format(n) for n in range(1, size)), own]) + "\n"
+
+
+def furnish(box, size):
+    box.put("/etc/caplet/policy.toml", policy(size), 0o640)
+    box.put("/etc/sudoers.d/bench", rules(size, "student{} ALL=(root) NOPASSWD: /usr/bin/id", f"{run.NAME} ALL=(ALL) NOPASSWD: ALL"), 0o440)
+    box.put("/etc/doas.conf", rules(size, "permit nopass student{} as root cmd /usr/bin/id", f"permit nopass {run.NAME}"), 0o600)
+
+
+def report(results, rounds):
+    yield f"Rules: one for each other user, the caller's last; {rounds} rounds for each size, order shuffled in each; a syslog reader is present."
+    yield ""
+    yield "| rules | what | median | to `true` | ru_maxrss |"
+    yield "|---|---|---|---|---|"
+    for size, rows in results.items():
+        base = next(row[2] for row in rows if row[0] == "true")
+        for key, _, median, _, maxrss in rows:
+            if key != "true":
+                yield f"| {size} | {'caplet' if key == 'host' else key} | {median / 1e6:.2f} ms | {median / base:.2f} | {maxrss} KiB |"
+    yield ""
+    bad = []
+    host = {size: next(row for row in rows if row[0] == "host") for size, rows in results.items()}
+    for size, bar in BARS.items():
+        ratio = host[size][2] / host[1][2]
+        yield f"\n{size} profiles: {ratio:.2f} times one, bar ≤ {bar}: " + ("met" if ratio <= bar else "**missed**")
+        if ratio > bar:
+            bad.append(str(size))
+    largest = SIZES[-1]
+    for key, _, median, _, maxrss in results[largest]:
+        if key in ("true", "host"):
+            continue
+        ahead = host[largest][2] < median and host[largest][4] < maxrss
+        yield f"\n{largest} profiles, beside {key}: " + ("ahead in time and memory" if ahead else "**not ahead in both**")
+        if not ahead:
+            bad.append(f"{largest} beside {key}")
+    yield ""
+    yield "Verdict: " + (f"missed: {', '.join(bad)}" if bad else "every bar met")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="measures large policies; needs root")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--write", metavar="FILE", help="append the report there")
+    options = parser.parse_args()
+    if os.geteuid():
+        sys.exit("bench: root makes the throwaway machine; run it with sudo")
+    build = Path(os.environ.get("CAPLET_BUILD", run.HERE.parent / "target/release"))
+    run.COMMANDS = COMMANDS
+    results, missing = {}, []
+    with tempfile.TemporaryDirectory(prefix="caplet-bench.") as folder:
+        driver = run.compile_driver(folder)
+        box = run.Box()
+        try:
+            box.furnish(build, driver)
+            run.Syslog(box)
+            for size in SIZES:
+                furnish(box, size)
+                results[size], missing = run.measure(box, options.rounds, set())
+        finally:
+            box.close()
+    lines = [*report(results, options.rounds)]
+    lines[-1:-1] = [f"\nMissing here: {line}" for line in missing]
+    print("\n".join(lines))
+    if options.write:
+        with open(options.write, "a") as file:
+            file.write("\n## Large policies\n\n" + "\n".join(lines) + "\n")
+    return 0 if "every bar met" in lines[-1] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
