@@ -77,10 +77,10 @@ fn run() -> Result<i32, Error> {
     let person = Person::find()?;
     let cwd = std::env::current_dir().ok();
     let moment = Moment::now()?;
-    let policy = policy_files::read(inherited.power, request.policy.as_deref());
+    let caller = person.as_caller(true)?;
+    let policy = policy_files::read(inherited.power, request.policy.as_deref(), &caller);
     let mut trail = Trail { power: inherited.power, person: &person, journal: None };
     let policy = policy.map_err(|error| trail.fault(error))?;
-    let caller = person.as_caller(true)?;
     let verdict = consider(&policy, &caller, &moment, &person, &request);
     let verdict = match request.verb {
         Verb::Run => verdict,

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::hygiene::Power;
 use crate::trusted::{self, Distrust};
 use caplet_policy::document::{Document, Faults, Source};
+use caplet_policy::judge::{Caller, speaks_of};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +16,8 @@ const FOLDER: &str = "/etc/caplet";
 const LARGEST: u64 = 16 << 20;
 
 /// Reads the policy that holds for this run. One fault anywhere means no grant for anybody.
-pub fn read(power: Power, asked: Option<&OsStr>) -> Result<Document, Error> {
+/// Only the caller's profiles are kept.
+pub fn read(power: Power, asked: Option<&OsStr>, caller: &Caller) -> Result<Document, Error> {
     let sources = match (power, asked) {
         (Power::None, None) => return Ok(Document::built_in()),
         (Power::None, Some(path)) => {
@@ -28,7 +30,7 @@ pub fn read(power: Power, asked: Option<&OsStr>) -> Result<Document, Error> {
         }
         (Power::Setuid, None) => installed()?,
     };
-    Document::read(&sources).map_err(|Faults { faults, contact }| {
+    Document::read_for(&sources, &|profile| speaks_of(profile, caller)).map_err(|Faults { faults, contact }| {
         let first = faults.first();
         let detail =
             first.map(|f| format!("{}:{}:{}: {} ({} in all)", f.file, f.line, f.column, f.message, faults.len()));

@@ -264,24 +264,34 @@ fn listed(commands: &[Command], world: &World<'_>, request: &Request) -> Option<
     found.map(|command| command.path.clone())
 }
 
-/// Whether a profile is the caller's, here and now.
-fn is_open_to(profile: &Profile, caller: &Caller, world: &World<'_>) -> Result<(), Reason> {
-    let is_user = |subject: &Subject| match subject {
+/// Whether a profile speaks of the caller at all: no other one has a say in a judgement.
+pub fn speaks_of(profile: &Profile, caller: &Caller) -> bool {
+    profile.users.iter().any(|subject| is_user(subject, caller)) || profile.groups.iter().any(|s| is_group(s, caller))
+}
+
+fn is_user(subject: &Subject, caller: &Caller) -> bool {
+    match subject {
         Subject::Everybody => true,
         Subject::Name(name) => *name == caller.name,
         Subject::Id(uid) => *uid == caller.uid,
-    };
-    let in_group = |subject: &Subject| {
-        caller.groups.iter().any(|group| match subject {
-            Subject::Everybody => false,
-            Subject::Name(name) => group.name.as_deref() == Some(name),
-            Subject::Id(gid) => *gid == group.gid,
-        })
-    };
-    if !profile.users.iter().any(is_user) && !profile.groups.iter().any(in_group) {
+    }
+}
+
+fn is_group(subject: &Subject, caller: &Caller) -> bool {
+    caller.groups.iter().any(|group| match subject {
+        Subject::Everybody => false,
+        Subject::Name(name) => group.name.as_deref() == Some(name),
+        Subject::Id(gid) => *gid == group.gid,
+    })
+}
+
+/// Whether a profile is the caller's, here and now.
+fn is_open_to(profile: &Profile, caller: &Caller, world: &World<'_>) -> Result<(), Reason> {
+    if !speaks_of(profile, caller) {
         return Err(Reason::NotSubject);
     }
-    if profile.not_users.iter().any(is_user) || profile.not_groups.iter().any(in_group) {
+    let taken = |subjects: &[Subject], is: fn(&Subject, &Caller) -> bool| subjects.iter().any(|s| is(s, caller));
+    if taken(&profile.not_users, is_user) || taken(&profile.not_groups, is_group) {
         return Err(Reason::TakenOut);
     }
     if !profile.machines.is_empty() && !profile.machines.iter().any(|pattern| is_match(pattern, world.machine)) {

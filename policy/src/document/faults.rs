@@ -103,6 +103,10 @@ impl Sink {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// Whether there is a fault within these bytes of this file; with `syntax`, one of TOML itself.
     pub(super) fn has_fault(&self, span: &Range<usize>, syntax: bool) -> bool {
         let there = |f: &Found| f.file == self.file && span.contains(&f.span.start) && (f.syntax || !syntax);
