@@ -39,11 +39,12 @@ pub(super) fn read(sources: &[Source], keep: &dyn Fn(&Profile) -> bool) -> Optio
         while at < source.text.len() {
             let rest = source.text.get(at..)?;
             let part = rest.get(..end_of_part(rest.get(1..)?) + 1)?;
-            let profile = one(&mut sink, part, defaults_table.unwrap_or(&nothing))?;
+            let (profile, name) = one(&mut sink, part, defaults_table.unwrap_or(&nothing))?;
             if !sink.is_empty() || !names.insert(profile.name.clone()) {
                 return None;
             }
             if keep(&profile) {
+                let line = line + lines_in(part.get(..name)?);
                 let at = Location { file: source.path.clone(), line };
                 profiles.push(Profile { at, ..profile });
             }
@@ -54,8 +55,8 @@ pub(super) fn read(sources: &[Source], keep: &dyn Fn(&Profile) -> bool) -> Optio
     sink.is_empty().then_some(Document { defaults, profiles })
 }
 
-/// The part's one profile.
-fn one(sink: &mut Sink, part: &str, defaults: &DeTable<'_>) -> Option<Profile> {
+/// The part's one profile, and where its name stands.
+fn one(sink: &mut Sink, part: &str, defaults: &DeTable<'_>) -> Option<(Profile, usize)> {
     let tree = DeTable::parse(part).ok()?;
     let mut tables = tree.get_ref().iter();
     let (Some((word, value)), None) = (tables.next(), tables.next()) else { return None };
@@ -68,7 +69,7 @@ fn one(sink: &mut Sink, part: &str, defaults: &DeTable<'_>) -> Option<Profile> {
     }
     let profile = profile::read(sink, name, table, defaults);
     check::check(sink, &profile, key.span(), table);
-    Some(profile)
+    Some((profile, key.span().start))
 }
 
 /// How far it is to the next profile's header, or to the end.
@@ -78,4 +79,115 @@ fn end_of_part(text: &str) -> usize {
 
 fn lines_in(text: &str) -> u32 {
     text.bytes().filter(|byte| *byte == b'\n').count() as u32
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What is read, or every fault, as text.
+    fn whole(sources: &[Source]) -> String {
+        match Document::read(sources) {
+            Ok(document) => format!("{document:?}"),
+            Err(faults) => format!("{:?}", faults.faults),
+        }
+    }
+
+    fn sources(texts: &[String]) -> Vec<Source> {
+        let source = |(n, text): (usize, &String)| Source { path: format!("{n}.toml"), text: text.clone() };
+        texts.iter().enumerate().map(source).collect()
+    }
+
+    /// The whole reading and the one by parts agree; whether there were parts.
+    fn agree(texts: &[String]) -> bool {
+        let sources = sources(texts);
+        let by_parts = read(&sources, &|_| true);
+        if let Some(document) = &by_parts {
+            assert_eq!(format!("{document:?}"), whole(&sources), "{texts:#?}");
+        }
+        by_parts.is_some()
+    }
+
+    #[test]
+    fn parts_are_read_where_they_are_whole_and_nowhere_else() {
+        let good = "[profile.a]\nusers = [\"a\"]\n";
+        let b = "[profile.b]\nusers = [\"b\"]\n";
+        for (texts, parts) in [
+            (vec![format!("{good}{b}")], true),
+            (vec![format!("# remark\r\n\r\n{}", good.replace('\n', "\r\n"))], true),
+            (vec![format!("[defaults]\numask = \"027\"\n{good}\n\n# x\n{b}limits = {{ nproc = 5 }}")], true),
+            (vec![format!("{good}description = \"no [profile.x]\" # [profile.y]\n{b}")], true),
+            (vec![good.into(), b.into(), String::new(), "# nothing\n".into()], true),
+            (vec![String::new()], true),
+            // A header inside a string, a second one, one further in, and subtables of their own.
+            (vec![format!("{good}description = \"\"\"\n[profile.x]\nusers = [\"*\"]\n\"\"\"\n")], false),
+            (vec![format!("{good}description = '''\n[profile.x]\nusers = [\"*\"]\n#'''\n{b}")], false),
+            (vec![format!("{good}env_set = {{ A = \"\"\"x\n[profile.x]\nusers = ['*']\n\"\"\" }}\n{b}")], false),
+            (vec![format!("{good}{good}")], false),
+            (vec![good.into(), good.into()], false),
+            (vec![format!("{good}  {b}")], false),
+            (vec![format!("{good}[profile.a.limits]\nnproc = 5\n{b}")], false),
+            (vec![format!("{good}[defaults]\numask = \"027\"\n")], false),
+            (vec!["[defaults]\n".into(), "[defaults]\n".into()], false),
+            (vec![format!("profile.z.users = [\"z\"]\n{good}")], false),
+            (vec![format!("x = 1\n{good}")], false),
+            (vec![format!("{good}[other]\n")], false),
+            (vec![format!("{good}users = [\"b\"]\n")], false),
+            (vec![format!("{good}no_such_key = 1\n{b}")], false),
+            (vec![format!("[profile.\"a b\"]\nusers = [\"a\"]\n")], false),
+            (vec![format!("{good}machines = [\n[profile.x]\n]\n")], false),
+        ] {
+            assert_eq!(agree(&texts), parts, "{texts:#?}");
+        }
+    }
+
+    const FRAGMENTS: [&str; 22] = [
+        "[profile.a]\n",
+        "[profile.b]\n",
+        "[profile.c]\n",
+        "[defaults]\n",
+        "[profile.a.limits]\n",
+        "users = [\"alice\"]\n",
+        "groups = [\"students\", \"#5\"]\n",
+        "umask = \"027\"\n",
+        "scope = \"host\"\n",
+        "caps = [\"SYS_TIME\"]\n",
+        "nproc = 5\n",
+        "description = \"\"\"\n",
+        "\"\"\"\n",
+        "'''\n",
+        "# remark\n",
+        "\n",
+        " ",
+        "may_add = [\n",
+        "\"NET_RAW\",\n",
+        "]\n",
+        "\r\n",
+        "contact = \"room\"\n",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn any_text_is_read_by_parts_as_it_is_as_a_whole(
+            picks in prop::collection::vec(prop::collection::vec(0..FRAGMENTS.len(), 0..14), 1..3)
+        ) {
+            let text = |picks: &Vec<usize>| picks.iter().map(|n| FRAGMENTS[*n]).collect::<String>();
+            agree(&picks.iter().map(text).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_kept_and_all_is_checked() {
+        let text = "[profile.a]\nusers = [\"a\"]\n[profile.b]\nusers = [\"b\"]\n";
+        let wanted = |profile: &Profile| profile.name == "b";
+        let document = Document::read_for(&sources(&[text.into()]), &wanted).unwrap();
+        assert_eq!(document.profiles.iter().map(|p| (p.name.as_str(), p.at.line)).collect::<Vec<_>>(), [("b", 3)]);
+        let faulty = text.replace("[\"a\"]", "[]");
+        assert!(Document::read_for(&sources(&[faulty]), &wanted).is_err());
+        let odd = format!("{text}[defaults]\n"); // read as a whole
+        assert_eq!(Document::read_for(&sources(&[odd]), &wanted).unwrap().profiles.len(), 1);
+    }
 }
