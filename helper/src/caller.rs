@@ -48,12 +48,10 @@ impl Person {
         Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), name: entry.name, home: entry.dir, shell: entry.shell, groups })
     }
 
-    /// The same for the judge; group names are looked up only where the policy uses any.
-    pub fn as_caller(&self, with_names: bool) -> Result<Caller, Error> {
-        let named = |gid: u32| match with_names {
-            false => Ok(None),
-            true => group_name(gid).map_err(|_| Error::Nameless(self.uid, "has groups that NSS could not name")),
-        };
+    /// The same for the judge.
+    pub fn as_caller(&self) -> Result<Caller, Error> {
+        let named =
+            |gid: u32| group_name(gid).map_err(|_| Error::Nameless(self.uid, "has groups that NSS could not name"));
         let groups = self.groups.iter().map(|gid| Ok(Group { gid: *gid, name: named(*gid)? }));
         Ok(Caller { uid: self.uid, name: self.name.clone(), groups: groups.collect::<Result<_, _>>()? })
     }

@@ -3,9 +3,9 @@
 
 use crate::caller::Person;
 use crate::capset;
-use crate::ceiling;
 use crate::error::{Error, OURS, call};
 use crate::launch::Start;
+use crate::namespaces;
 use crate::plan::{Isolation, Plan};
 use crate::rootfs::Tree;
 use crate::supervise::guard::Started;
@@ -15,7 +15,7 @@ use crate::supervise::wire::{self, Report};
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, capability, identity, terminal};
 use crate::user_files;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, umask};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -42,12 +42,7 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     let devpts = new_devpts(real)?;
     let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
-    let namespaces = isolation.namespaces;
-    let made = match isolation.ceiling {
-        true => ceiling::clone_below(namespaces, &isolation.maps, &proc)?,
-        false => process::clone_into(namespaces, false).map_err(|errno| refused_namespace(&proc, errno))?,
-    };
-    let Some((pid, pidfd)) = made else {
+    let Some((pid, pidfd)) = namespaces::first_process(isolation, &proc)? else {
         let pty = pty.map(|pty| (pty.slave, outer.is_some_and(|outer| outer.interactive)));
         drop(ours);
         let error = become_session(plan, &theirs, &proc, pty);
@@ -56,9 +51,6 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     };
     drop(theirs);
     let build = || {
-        if !isolation.ceiling {
-            isolation.maps.write(&proc, pid)?;
-        }
         process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;
         let (kernel, user) = user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), real)?;
         Tree::build(&isolation.tree, user, kernel, &devpts, real)?;
@@ -90,22 +82,6 @@ fn own_namespace(person: &Person) -> Result<(), Error> {
     put("uid_map", format!("0 {} 1\n", person.uid))
 }
 
-/// Isolation that was promised is never left out: says which switch stands in the way.
-pub fn refused_namespace(proc: &OwnedFd, errno: Errno) -> Error {
-    let path = "sys/user/max_user_namespaces";
-    let file = openat(proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let value = file.ok().and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
-    match (errno, value.as_deref().map(str::trim)) {
-        (Errno::ENOSPC, Some("0")) => {
-            Error::NoUserNamespace("user.max_user_namespaces is 0 on this machine: root allows them with sysctl")
-        }
-        (Errno::ENOSPC, _) => Error::NoUserNamespace(
-            "as many namespaces as the machine allows are in use (user.max_*_namespaces): end a session",
-        ),
-        (errno, _) => call("clone3 into new namespaces")(errno),
-    }
-}
-
 /// mount_setattr, openat2 and the rest are older; 5.14 is what is tested.
 fn new_enough_kernel() -> Result<(), Error> {
     let name = nix::sys::utsname::uname().map_err(call("uname"))?;
@@ -129,7 +105,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         return Err(Error::Said(OURS));
     };
     if !nested {
-        limit_namespaces(proc, b"0")?;
+        namespaces::limit(proc, b"0")?;
     }
     wire::wait_for(status, Report::Go)?;
     init::lead_session(pty.as_ref().map(|(slave, _)| slave))?;
@@ -176,13 +152,4 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             init::run(command, status, foreground, slave)
         }
     }
-}
-
-/// How many user namespaces there may be below the current one. 0 in the session: a full capability set in one would
-/// widen what programs reach in the kernel. The sysctl is the namespace's own (user_namespaces(7), `/proc/sys/user`).
-pub fn limit_namespaces(proc: &OwnedFd, number: &[u8; 1]) -> Result<(), Error> {
-    let path = "sys/user/max_user_namespaces";
-    let file = openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(call(format!("open /proc/{path}")))?;
-    nix::unistd::write(&file, number).map(drop).map_err(call(format!("write to /proc/{path}")))
 }

@@ -5,7 +5,6 @@
 mod authenticate;
 mod caller;
 mod capset;
-mod ceiling;
 mod command;
 mod descriptors;
 mod environment;
@@ -18,6 +17,7 @@ mod journal;
 mod launch;
 mod limits;
 mod listing;
+mod namespaces;
 mod network;
 mod plan;
 mod policy_files;
@@ -77,7 +77,7 @@ fn run() -> Result<i32, Error> {
     let person = Person::find()?;
     let cwd = std::env::current_dir().ok();
     let moment = Moment::now()?;
-    let caller = person.as_caller(true)?;
+    let caller = person.as_caller()?;
     let policy = policy_files::read(inherited.power, request.policy.as_deref(), &caller);
     let mut trail = Trail { power: inherited.power, person: &person, journal: None };
     let policy = policy.map_err(|error| trail.fault(error))?;

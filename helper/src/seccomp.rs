@@ -1,5 +1,5 @@
-//! The filter where the caller's terminal is shared: TIOCSTI and TIOCLINUX must not reach it (CVE-2017-5226; the
-//! kernel looks at the low 32 bits of the request only, CVE-2019-10063).
+//! Two filters. Where the caller's terminal is shared, TIOCSTI and TIOCLINUX must not reach it (CVE-2017-5226; the
+//! kernel looks at the low 32 bits of the request only, CVE-2019-10063). And the guard may watch, and nothing else.
 
 use crate::error::{Error, call};
 use crate::sys::capability::install_filter;

@@ -87,14 +87,14 @@ impl Ending {
 
     /// Writes `end` and gives the place back. `status` is `exit:0`, `signal:9` or `failed:125`. Nothing is closed:
     /// to take a detached mount apart costs more than all else here, and the end of the process does it.
-    pub fn end(&mut self, status: &str) {
+    pub fn end(mut self, status: &str) {
         let seconds = process::boot_time().saturating_sub(self.since).as_secs();
-        let line = std::mem::replace(&mut self.line, Line::new("end"));
-        let line = line.field("status", status).field("seconds", seconds.to_string());
+        let line = self.line.field("status", status).field("seconds", seconds.to_string());
         let _ = self.journal.write(Severity::Notice, line.text());
         if let Some(slot) = &self.slot {
             slot.release();
         }
+        std::mem::forget((self.journal, self.slot));
     }
 }
 

@@ -5,13 +5,12 @@
 
 use crate::caller::Person;
 use crate::error::{Error, OURS, call};
-use crate::network;
 use crate::plan::Isolation;
 use crate::rootfs::KernelMounts;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
 use crate::sys::{Errno, process, standard_cwd};
+use crate::{namespaces, network};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
@@ -65,8 +64,7 @@ pub fn open(
     Ok((kernel, UserFiles { home, home_parent, writable }))
 }
 
-/// Waits for the child's end: the pipe's is none, since the table is shared. Gives up when the relay is gone, for a dead
-/// file server can hold the child for ever.
+/// Waits for the child's end. Gives up when the relay is gone, for a dead file server can hold the child for ever.
 fn wait_for(
     reader: &OwnedFd,
     relay: BorrowedFd<'_>,
@@ -80,14 +78,7 @@ fn wait_for(
         let _ = process::kill(child, libc::SIGKILL);
         return Err(Error::Said(OURS));
     }
-    let ended = process::wait(Some(child), libc::WEXITED).map_err(call("waitid"))?;
-    if !matches!(ended, Some((_, process::Change::Exited(0)))) {
-        return Err(Error::Said(OURS));
-    }
-    let mut bytes = vec![0u8; expected * 4];
-    let copy = reader.try_clone().map_err(|_| call("dup")(Errno::EMFILE))?;
-    std::fs::File::from(copy).read_exact(&mut bytes).map_err(|e| crate::hygiene::io("read the descriptors", &e))?;
-    Ok(bytes.chunks_exact(4).map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]])).collect())
+    namespaces::numbers_of(child, reader, expected)
 }
 
 fn child(

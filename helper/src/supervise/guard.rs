@@ -76,7 +76,7 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
     finish(ending, relay, report, &status)
 }
 
-fn finish(mut ending: Ending, relay: &OwnedFd, report: Report, status: &str) -> ! {
+fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str) -> ! {
     ending.end(status);
     let _ = wire::send(relay, report, None);
     process::exit_now(0)

@@ -74,17 +74,6 @@ impl Document {
         Ok(document)
     }
 
-    /// Whether any profile names a group by name (so that the caller's groups need their names).
-    ///
-    /// The default `groups_keep` of isolated sessions does not count: see [`GroupsKeep::needs_names`].
-    pub fn names_groups(&self) -> bool {
-        let named = |groups: &[Subject]| groups.iter().any(|group| matches!(group, Subject::Name(_)));
-        self.profiles.iter().any(|profile| {
-            let listed = matches!(&profile.groups_keep, GroupsKeep::Listed(groups) if named(groups));
-            listed || named(&profile.groups) || named(&profile.not_groups)
-        })
-    }
-
     /// What an unprivileged build without installation grants: isolated, `user = "root"`, Docker's 14, anything
     /// may be added (`contract.md`, "Without installation"). Profile name `default`.
     pub fn built_in() -> Self {

@@ -70,20 +70,6 @@ pub enum GroupsKeep {
     Listed(Vec<Subject>),
 }
 
-impl GroupsKeep {
-    /// Whether narrowing the caller's groups needs their names. [`Document::names_groups`] speaks of the judgement
-    /// alone: whoever builds a session asks this too, for the one profile that was granted.
-    ///
-    /// [`Document::names_groups`]: super::Document::names_groups
-    pub fn needs_names(&self) -> bool {
-        match self {
-            Self::All => false,
-            Self::NotRootEquivalent => true,
-            Self::Listed(groups) => groups.iter().any(|group| matches!(group, Subject::Name(_))),
-        }
-    }
-}
-
 /// Groups whose members are as good as root on a machine where the usual services run.
 pub const ROOT_GROUPS: [&str; 9] = ["docker", "lxd", "libvirt", "disk", "kvm", "shadow", "sudo", "wheel", "adm"];
 

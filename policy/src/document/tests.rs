@@ -194,18 +194,7 @@ fn defaults_fill_what_a_profile_leaves_out_and_add_to_hide() {
 }
 
 #[test]
-fn names_of_groups_and_the_built_in_policy() {
-    for (text, named) in [
-        ("users=['*']", false),
-        ("groups=['#7']", false),
-        ("groups=['g']", true),
-        ("users=['*']\nnot_groups=['g']", true),
-        ("users=['*']\ngroups_keep=['g']", true),
-        ("users=['*']\ngroups_keep=['#7']", false),
-    ] {
-        assert_eq!(good(&format!("[profile.a]\n{text}\n")).names_groups(), named, "{text}");
-    }
-    assert!(GroupsKeep::NotRootEquivalent.needs_names() && !GroupsKeep::All.needs_names());
+fn the_built_in_policy() {
     let p = &Document::built_in().profiles[0];
     assert_eq!((p.name.as_str(), p.scope, p.starting_set()), ("default", Scope::Isolated, CapSet::DOCKER));
     assert!(p.may_add_all && p.privileged && p.users == [Subject::Everybody] && !p.login);
