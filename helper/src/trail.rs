@@ -36,7 +36,6 @@ impl Recorded {
         borrowed: bool,
     ) -> Result<Self, Error> {
         let profile = grant.grant().profile();
-        let slot = if borrowed { Some(Slot::take(person.uid, profile.max_sessions)?) } else { None };
         let id: String = process::random().map_err(call("getrandom"))?.iter().map(|b| format!("{b:02x}")).collect();
         let granted = grant.grant();
         let line = asked(Line::new("grant").field("id", &id), &person, &profile.name, request)
@@ -46,10 +45,15 @@ impl Recorded {
             .field("cwd", cwd.unwrap_or(Path::new("")))
             .field("rule", format!("{}:{}", granted.rule().file, granted.rule().line))
             .command(&command(request));
-        insist(&mut journal, granted.defaults().log_required, Severity::Notice, &line)?;
+        let slot = if borrowed { Some(Slot::take(person.uid, profile.max_sessions)?) } else { None };
+        let logged = insist(&mut journal, granted.defaults().log_required, Severity::Notice, &line);
         if let Some(slot) = &slot {
-            slot.record(line.text());
+            match logged {
+                Ok(()) => slot.record(line.text()),
+                Err(_) => slot.release(),
+            }
         }
+        logged?;
         Ok(Self { grant, id, person, journal, slot, since: process::boot_time() })
     }
 

@@ -156,6 +156,35 @@ fn a_caller_that_is_killed_during_the_start_leaves_nothing() {
     assert!(open.iter().all(|g| ends.contains(&g.field("id"))), "a grant without its end");
 }
 
+/// A log socket whose queue nobody empties hangs nobody. What insists on its line is refused.
+#[test]
+fn a_full_log_queue_hangs_nobody() {
+    let lab = Lab::new().user("alice", &[]).policy(POLICY).without_journal().start();
+    let Some(lab) = lab else { return };
+    let full = "import socket, os, time\n\
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('/dev/log'); os.chmod('/dev/log', 0o666)\n\
+        c = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); c.setblocking(False); c.connect('/dev/log')\n\
+        try:\n while True: c.send(b'x')\n\
+        except BlockingIOError: print('full', flush=True)\n\
+        time.sleep(1000)\n";
+    let mut daemon = lab.task("root", ["python3", "-c", full]).env("PATH", "/usr/bin:/bin").limit(100).spawn();
+    daemon.wait_for("full");
+    for profile in ["own", "real"] {
+        let out = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", profile, "sh", "-c", "exit 7"]);
+        assert_eq!(out.code(), 7, "{profile}: {out}");
+    }
+    lab.set_policy(&format!("[defaults]\nlog = \"required\"\n{POLICY}"));
+    for profile in ["own", "real"] {
+        let out = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", profile, "sh", "-c", "echo ran"]);
+        assert_eq!((out.code(), out.out().as_str()), (125, ""), "{profile}: {out}");
+        assert!(out.err().contains("the system log takes nothing now"), "{profile}: {out}");
+    }
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    assert_eq!(lab.processes_left(), []);
+    assert_eq!(lab.root("ls /run/caplet").out(), "");
+}
+
 /// A log daemon that was restarted during a session gets the `end`: the guard finds the new socket.
 #[test]
 fn a_restarted_log_daemon_gets_the_end() {
