@@ -2,13 +2,18 @@
 """What caplet costs, measured beside its peers in one interleaved run; see README.md.
 
 As root: CAPLET_BUILD=target/release bench/run.py [--rounds N] [--only WORD,WORD] [--write FILE]. Exit code 1: a bar was missed."""
-import argparse, datetime, os, platform, signal, socket, subprocess, sys, tempfile, threading, time
+import argparse, contextlib, datetime, os, platform, signal, socket, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAME, UID = "capletbench", 5901
 BARS = {"host": 4.5, "iso": 6.5}  # times /bin/true
 PEAK_KIB, STAYS_KIB = 3584, 1024
+HEAD = """# Results of `make bench`
+
+`bench/run.py --write bench/RESULTS.md; bench/scale.py --write bench/RESULTS.md`, as root, built by `lab/build.sh` at the commit that brings this file.
+
+"""
 
 POLICY = f"""
 [profile.iso]
@@ -118,10 +123,10 @@ def compile_driver(folder):
     return out
 
 
-def measure(box, rounds, only):
+def measure(box, commands, rounds, only=()):
     """Rows (key, command, median ns, p10 ns, maxrss KiB), and what is missing or does not work here."""
     kept, missing = [], []
-    for key, program, command in COMMANDS:
+    for key, program, command in commands:
         if only and key not in only and key != "true":
             continue
         probe = subprocess.run(box.command(command.split(), user=True), capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -226,12 +231,9 @@ def report(rows, missing, sizes, rounds, syslog, build):
     yield "Verdict: " + (f"missed: {', '.join(bad)}" if bad else "every bar met")
 
 
-def main():
-    parser = argparse.ArgumentParser(description="measures caplet beside its peers; needs root")
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--only", default="", help="keys of the table, separated by commas")
-    parser.add_argument("--write", metavar="FILE", help="write the report there too")
-    options = parser.parse_args()
+@contextlib.contextmanager
+def machine():
+    """A furnished throwaway machine with a syslog reader, and the folder of the programs in it; gone at the end."""
     if os.geteuid():
         sys.exit("bench: root makes the throwaway machine; run it with sudo")
     build = Path(os.environ.get("CAPLET_BUILD", HERE.parent / "target/release"))
@@ -240,16 +242,25 @@ def main():
         box = Box()
         try:
             box.furnish(build, driver)
-            syslog = Syslog(box)
-            rows, missing = measure(box, options.rounds, set(filter(None, options.only.split(","))))
-            sizes = {profile: memory(box, profile) for profile in ["iso", "hostprofile"]}
-            time.sleep(0.3)  # the last `end` record
-            lines = list(report(rows, missing, sizes, options.rounds, syslog, build))
+            yield box, Syslog(box), build
         finally:
             box.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="measures caplet beside its peers; needs root")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--only", default="", help="keys of the table, separated by commas")
+    parser.add_argument("--write", metavar="FILE", help="write the report there too")
+    options = parser.parse_args()
+    with machine() as (box, syslog, build):
+        rows, missing = measure(box, COMMANDS, options.rounds, set(filter(None, options.only.split(","))))
+        sizes = {profile: memory(box, profile) for profile in ["iso", "hostprofile"]}
+        time.sleep(0.3)  # the last `end` record
+        lines = list(report(rows, missing, sizes, options.rounds, syslog, build))
     print("\n".join(lines))
     if options.write:
-        Path(options.write).write_text("# Results of bench/run.py\n\n" + "\n".join(lines) + "\n")
+        Path(options.write).write_text(HEAD + "\n".join(lines) + "\n")
     return 0 if "every bar met" in lines[-1] else 1
 
 

@@ -2,8 +2,7 @@
 """What a large policy costs: caplet, sudo and doas with as many rules each, the last one the caller's; see README.md.
 
 As root: CAPLET_BUILD=target/release bench/scale.py [--rounds N] [--write FILE]. Exit code 1: a bar was missed."""
-import argparse, os, sys, tempfile
-from pathlib import Path
+import argparse, sys
 
 import run
 
@@ -67,22 +66,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--write", metavar="FILE", help="append the report there")
     options = parser.parse_args()
-    if os.geteuid():
-        sys.exit("bench: root makes the throwaway machine; run it with sudo")
-    build = Path(os.environ.get("CAPLET_BUILD", run.HERE.parent / "target/release"))
-    run.COMMANDS = COMMANDS
     results, missing = {}, []
-    with tempfile.TemporaryDirectory(prefix="caplet-bench.") as folder:
-        driver = run.compile_driver(folder)
-        box = run.Box()
-        try:
-            box.furnish(build, driver)
-            run.Syslog(box)
-            for size in SIZES:
-                furnish(box, size)
-                results[size], missing = run.measure(box, options.rounds, set())
-        finally:
-            box.close()
+    with run.machine() as (box, _, _):
+        for size in SIZES:
+            furnish(box, size)
+            results[size], missing = run.measure(box, COMMANDS, options.rounds)
     lines = [*report(results, options.rounds)]
     lines[-1:-1] = [f"\nMissing here: {line}" for line in missing]
     print("\n".join(lines))

@@ -18,7 +18,7 @@ row "capabilities, handbook, request, escaping" $p/{capability,handbook,request,
 row "main, hygiene, caller, policy files, errors, list" $h/{main,hygiene,caller,trusted,policy_files,error,listing,authenticate,descriptors}.rs
 row "log and registry" $h/{journal,trail,registry}.rs
 row "plan, command, environment, limits, launch" $h/{plan,command,environment,limits,launch}.rs
-row "isolated: namespaces, maps, tree, user's files, network" $h/{isolated,namespaces,idmap,rootfs,user_files,network}.rs
+row "isolated: namespaces, maps, tree, user's files, network" $h/{isolated,namespaces,idmap,rootfs,user_files,network}.rs $p/subids.rs
 row "host, sets, seccomp" $h/{host,capset,seccomp}.rs
 row "relay, guard, PID 1, terminal" $h/supervise/*.rs
 row "sys: the only unsafe" $h/sys/*.rs

@@ -5,10 +5,14 @@ use crate::caller::Person;
 use crate::error::{Error, call};
 use crate::sys::identity::enumerated_id_within;
 use caplet_policy::document::{Profile, UserMode};
+use caplet_policy::subids::{Range, Unusable};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, Uid, User, write};
 use std::os::fd::OwnedFd;
+
+const SUBUID: &str = "/etc/subuid";
+const SUBGID: &str = "/etc/subgid";
 
 /// The two maps, in the kernel's text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +36,9 @@ impl Maps {
             deny_setgroups: !profile.subids,
         };
         if profile.subids {
-            let (uids, gids) = (Range::of(person, "/etc/subuid")?, Range::of(person, "/etc/subgid")?);
-            uids.must_be_free(false)?;
-            gids.must_be_free(true)?;
+            let (uids, gids) = (own_range(person, SUBUID)?, own_range(person, SUBGID)?);
+            must_be_free(&uids, SUBUID, false)?;
+            must_be_free(&gids, SUBGID, true)?;
             maps.uid.push_str(&format!("1 {} {}\n", uids.first, uids.count));
             maps.gid.push_str(&format!("1 {} {}\n", gids.first, gids.count));
         }
@@ -73,96 +77,49 @@ impl Maps {
     }
 }
 
-/// A range of subordinate ids, with where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Range {
-    file: &'static str,
-    owner: String,
-    first: u32,
-    count: u32,
+/// The user's own range in that file.
+fn own_range(person: &Person, file: &str) -> Result<Range, Error> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|_| Error::Subids(format!("the profile wants subordinate ids, and {file} cannot be read")))?;
+    Range::find(&text, &person.name, person.uid).map_err(|why| {
+        Error::Subids(match why {
+            Unusable::Missing => format!("you have no range in {file}: root gives one with usermod --add-subuids"),
+            Unusable::Overlaps { own, other } => format!("your range in {file} ({own}) overlaps the entry {other}"),
+        })
+    })
 }
 
-impl Range {
-    /// The user's first usable entry; refused where another entry overlaps it.
-    fn of(person: &Person, file: &'static str) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|_| Error::Subids(format!("the profile wants subordinate ids, and {file} cannot be read")))?;
-        Self::find(&text, file, &person.name, person.uid)
+/// No id of the range may belong to a real user or group: NSS is enumerated, and asked for ids spread over the
+/// range, since directories often answer look-ups only.
+fn must_be_free(range: &Range, file: &str, groups: bool) -> Result<(), Error> {
+    let resolves = |id: u32| match groups {
+        true => Group::from_gid(Gid::from_raw(id)).map(|g| g.is_some()),
+        false => User::from_uid(Uid::from_raw(id)).map(|u| u.is_some()),
+    };
+    let taken = |id: u32| {
+        let what = if groups { "group" } else { "user" };
+        Error::Subids(format!("your range in {file} ({range}) takes in {what} id {id}, which belongs to somebody"))
+    };
+    if let Some(id) = enumerated_id_within(range.first, range.last(), groups) {
+        return Err(taken(id));
     }
-
-    fn find(text: &str, file: &'static str, name: &str, uid: u32) -> Result<Self, Error> {
-        let entries: Vec<Range> = text.lines().filter_map(|line| Range::parse(line, file)).collect();
-        let mine = |entry: &Range| entry.owner == name || entry.owner == uid.to_string();
-        let Some(own) = entries.iter().find(|entry| mine(entry)) else {
-            return Err(Error::Subids(format!(
-                "you have no range in {file}: root gives one with usermod --add-subuids"
-            )));
-        };
-        let clash = entries.iter().find(|other| !mine(other) && other.first <= own.last() && own.first <= other.last());
-        match clash {
-            Some(other) => Err(Error::Subids(format!(
-                "your range in {file} ({}:{}:{}) overlaps the entry {}:{}:{}",
-                own.owner, own.first, own.count, other.owner, other.first, other.count
-            ))),
-            None => Ok(own.clone()),
-        }
-    }
-
-    /// `owner:first:count`, in u64 so that nothing wraps; a range that leaves u32, or holds uid 0 or -1, is none.
-    fn parse(line: &str, file: &'static str) -> Option<Self> {
-        let mut parts = line.trim().split(':');
-        let (owner, first, count) = (parts.next()?, parts.next()?, parts.next()?);
-        let (first, count): (u64, u64) = (first.parse().ok()?, count.parse().ok()?);
-        let end = first.checked_add(count)?;
-        if parts.next().is_some() || first == 0 || count == 0 || end > u64::from(u32::MAX) {
-            return None;
-        }
-        Some(Self { file, owner: owner.into(), first: first as u32, count: count as u32 })
-    }
-
-    fn last(&self) -> u32 {
-        self.first + (self.count - 1)
-    }
-
-    /// No id of the range may belong to a real user or group: NSS is enumerated, and asked for ids spread over the
-    /// range, since directories often answer look-ups only.
-    fn must_be_free(&self, groups: bool) -> Result<(), Error> {
-        let resolves = |id: u32| match groups {
-            true => Group::from_gid(Gid::from_raw(id)).map(|g| g.is_some()),
-            false => User::from_uid(Uid::from_raw(id)).map(|u| u.is_some()),
-        };
-        let taken = |id: u32| {
-            let what = if groups { "group" } else { "user" };
-            Error::Subids(format!(
-                "your range in {} ({}:{}:{}) takes in {what} id {id}, which belongs to somebody",
-                self.file, self.owner, self.first, self.count
-            ))
-        };
-        if let Some(id) = enumerated_id_within(self.first, self.last(), groups) {
-            return Err(taken(id));
-        }
-        let spread = 16;
-        for part in 0..=spread {
-            let id = self.first + ((u64::from(self.count - 1) * part) / spread) as u32;
-            match resolves(id) {
-                Ok(false) => {}
-                Ok(true) => return Err(taken(id)),
-                Err(_) => {
-                    return Err(Error::Subids(format!("NSS could not say whether id {id} is somebody's")));
-                }
+    let spread = 16;
+    for part in 0..=spread {
+        let id = range.first + ((u64::from(range.count - 1) * part) / spread) as u32;
+        match resolves(id) {
+            Ok(false) => {}
+            Ok(true) => return Err(taken(id)),
+            Err(_) => {
+                return Err(Error::Subids(format!("NSS could not say whether id {id} is somebody's")));
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn find(text: &str) -> Result<Range, String> {
-        Range::find(text, "/etc/subuid", "alice", 1001).map_err(|e| e.lines().join("; "))
-    }
 
     #[test]
     fn the_namespace_around_maps_root_and_the_same_ids_to_themselves() {
@@ -170,26 +127,5 @@ mod tests {
         let outer = maps.outer();
         assert_eq!(outer.uid, "0 0 1\n1001 1001 1\n165536 165536 65536\n");
         assert_eq!(outer.gid, "0 0 1\n7 7 1\n");
-    }
-
-    #[test]
-    fn the_users_own_entry_counts_by_name_or_uid() {
-        assert_eq!(find("bob:100000:65536\nalice:165536:65536\n").map(|r| r.first), Ok(165_536));
-        assert_eq!(find("1001:300000:10").map(|r| (r.first, r.last())), Ok((300_000, 300_009)));
-    }
-
-    #[test]
-    fn an_overlapping_entry_refuses_and_is_named() {
-        let said = find("alice:100000:65536\nbob:165535:10\n");
-        assert!(said.is_err_and(|text| text.contains("overlaps the entry bob:165535:10")));
-    }
-
-    #[test]
-    fn ranges_that_are_none_are_not_taken() {
-        for line in
-            ["alice:0:5", "alice:100000:0", "alice:4294967290:10", "alice:-5:10", "alice:1:2:3", "alice:x:1", ""]
-        {
-            assert!(find(line).is_err(), "{line}");
-        }
     }
 }

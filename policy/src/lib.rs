@@ -15,3 +15,4 @@ pub mod escape;
 pub mod handbook;
 pub mod judge;
 pub mod request;
+pub mod subids;

@@ -1,6 +1,7 @@
 //! `caplet check`: a policy read as the helper would read it, every fault at once, and what is risky in it.
 
 mod machine;
+mod nss;
 mod ownership;
 mod risks;
 mod what_if;
@@ -183,17 +184,18 @@ fn drop_ins(folder: &Path) -> std::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The files that count beside this one, and it among them: the policy as a whole when it is in its place.
-pub fn whole(path: &Path, text: &str) -> Result<Vec<Source>, Trouble> {
+/// Judges a text in a file's place, with the files that count beside it; every fault or risk is shown. Whether there
+/// is no fault.
+pub fn judge_in_place(path: &Path, text: &str) -> Result<bool, Trouble> {
     let folder = match (path.file_name(), path.parent()) {
         (Some(name), Some(folder)) if name == "policy.toml" => Some(folder),
-        (Some(_), Some(folder)) if folder.file_name().is_some_and(|name| name == "policy.d") => folder.parent(),
+        (_, Some(folder)) if folder.file_name().is_some_and(|name| name == "policy.d") => folder.parent(),
         _ => None,
     };
     let mut report = Report::default();
-    let mut files = folder
-        .filter(|f| f.join("policy.toml").exists() || path.ends_with("policy.toml"))
-        .map_or_else(|| vec![path.to_owned()], |folder| report.files(folder).files);
+    // A drop-in without a policy.toml beside its folder is no part of a policy.
+    let part = folder.filter(|folder| path.ends_with("policy.toml") || folder.join("policy.toml").exists());
+    let mut files = part.map_or_else(|| vec![path.to_owned()], |folder| report.files(folder).files);
     if !files.iter().any(|file| file == path) {
         files.push(path.to_owned());
         files[1..].sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
@@ -202,14 +204,9 @@ pub fn whole(path: &Path, text: &str) -> Result<Vec<Source>, Trouble> {
         let text = if file == path { text.to_owned() } else { read(file)? };
         Ok(Source { path: file.to_string_lossy().into_owned(), text })
     };
-    files.iter().map(source).collect()
-}
-
-/// Shows every fault, or every risk; whether there is no fault.
-pub fn judge_text(sources: Vec<Source>) -> bool {
-    let mut report = Report::default();
+    let sources = files.iter().map(source).collect::<Result<_, Trouble>>()?;
     report.document(&Some(sources));
-    report.profiles.is_some()
+    Ok(report.faults == 0)
 }
 
 /// A file's text.

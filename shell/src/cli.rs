@@ -113,7 +113,7 @@ fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, 
     Ok(request)
 }
 
-/// `--as` before the first word of a command: then the words are those of `run`, and not a policy's path.
+/// With `--as` anywhere the words are those of `run`, and not a policy's path.
 fn asks_about_somebody(words: &[OsString]) -> bool {
     words.iter().map(|word| word.as_bytes()).any(|word| word == b"--as" || word.starts_with(b"--as="))
 }

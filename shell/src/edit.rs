@@ -1,7 +1,8 @@
 //! `caplet edit`, visudo's job: a copy, the editor, the check, the atomic replace. The file in force is never half
 //! written, and never faulty by our hand.
 
-use crate::check::{judge_text, read, whole};
+use crate::check::{judge_in_place, read};
+use crate::installed;
 use crate::messages::{NO, Trouble, tell, write_stderr};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -11,17 +12,16 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use tempfile::{Builder, NamedTempFile};
 
-const POLICY: &str = "/etc/caplet/policy.toml";
 /// Mode of a file that was not there before: as installed.
 const NEW_MODE: u32 = 0o640;
 
 /// Edits that file, or the policy's first.
 pub fn run(path: Option<&Path>) -> ExitCode {
-    match edit(path.unwrap_or(Path::new(POLICY))) {
+    match edit(&path.map_or_else(|| Path::new(installed::POLICY).join("policy.toml"), Path::to_owned)) {
         Ok(code) => code,
         Err(trouble) => {
             tell(&trouble);
@@ -49,23 +49,26 @@ fn edit(asked: &Path) -> Result<ExitCode, Trouble> {
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGQUIT);
     let _ = signals.thread_block();
+    call_editor(copy.path())?;
     loop {
-        call_editor(copy.path())?;
-        match consider(&path, copy.path(), &before) {
-            Ok(Edited::Same) => {
-                tell(&Trouble::Unchanged(name()));
+        let done = consider(&path, copy.path(), &before).and_then(|edited| match edited {
+            Edited::Same => Ok(Some(Trouble::Unchanged(name()))),
+            Edited::Good(after) => {
+                replace(&path, locked.as_ref(), &before, &after).map(|()| Some(Trouble::Replaced(name())))
+            }
+            Edited::Faulty => Ok(None),
+        });
+        match done {
+            Ok(Some(said)) => {
+                tell(&said);
                 return Ok(ExitCode::SUCCESS);
             }
-            Ok(Edited::Good(after)) => {
-                replace(&path, locked.as_ref(), &before, &after)?;
-                tell(&Trouble::Replaced(name()));
-                return Ok(ExitCode::SUCCESS);
-            }
-            Ok(Edited::Faulty) => {}
-            Err(trouble) => tell(&trouble), // what was typed is not lost
+            Ok(None) => {}
+            Err(trouble) => tell(&trouble), // what was typed is not lost: it can be edited again
         }
         match ask() {
-            Answer::Again => {}
+            // An editor that fails now loses nothing either.
+            Answer::Again => call_editor(copy.path()).unwrap_or_else(|trouble| tell(&trouble)),
             Answer::GiveUp => {
                 tell(&Trouble::Unchanged(name()));
                 return Ok(NO.into());
@@ -86,7 +89,7 @@ fn consider(path: &Path, copy: &Path, before: &str) -> Result<Edited, Trouble> {
     let after = read(copy)?;
     Ok(match after == before {
         true => Edited::Same,
-        false if judge_text(whole(path, &after)?) => Edited::Good(after),
+        false if judge_in_place(path, &after)? => Edited::Good(after),
         false => Edited::Faulty,
     })
 }
@@ -203,7 +206,6 @@ fn replace(path: &Path, locked: Option<&Flock<File>>, before: &str, after: &str)
     fresh.as_file().set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
     fresh.as_file().sync_all().map_err(failed)?;
     fresh.persist(path).map_err(|error| failed(error.error))?;
-    let folder: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    let _ = File::open(path.parent().unwrap_or(Path::new("/"))).and_then(|folder| folder.sync_all());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `caplet caps`: the capability handbook, as a table and one by one. The facts are the policy crate's.
 
-use crate::listing::put;
+use crate::columns::{COLUMNS, put};
 use crate::messages::{self, NO};
 use caplet_policy::capability::{CapSet, Capability};
 use caplet_policy::document::root_equivalents;
@@ -8,9 +8,6 @@ use caplet_policy::handbook::{Degree, Entry, entry};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-
-/// How much room a line has.
-const COLUMNS: usize = 80;
 
 /// Shows those, or the table of all where none is named.
 pub fn show(names: CapSet, json: bool) -> ExitCode {

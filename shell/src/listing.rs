@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, Stdio};
 
-pub use page::{describe, put};
+pub use page::describe;
 
 /// What the helper says about the caller.
 #[derive(Debug, Default, PartialEq, Eq)]

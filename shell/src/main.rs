@@ -3,6 +3,7 @@
 
 mod check;
 mod cli;
+mod columns;
 mod edit;
 mod front;
 mod handbook;

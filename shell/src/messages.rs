@@ -169,6 +169,8 @@ impl Display for Trouble {
             Self::NeedsValue { option } => match option.as_str() {
                 "--cap-add" | "--cap-drop" => write!(f, "{option} needs a capability, as in: {option} NET_ADMIN"),
                 "--profile" => f.write_str("--profile needs a name, as in: -p netlab; yours are in: caplet list"),
+                "--as" => f.write_str("--as needs a user, as in: --as alice"),
+                "--at" => f.write_str("--at needs a date, as in: --at 2027-02-15"),
                 _ => write!(f, "{} needs a value", safe(option)),
             },
             Self::TakesNoValue { option } => write!(f, "{0} takes no value; write: {0}", safe(option)),

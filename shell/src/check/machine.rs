@@ -1,10 +1,10 @@
 //! What of the machine around an installed policy would surprise its administrator: mounts, shells, subordinate ids.
 
-use super::ownership;
-use super::what_if::ask;
+use super::{nss, ownership};
 use crate::installed;
 use crate::messages::Trouble;
 use caplet_policy::document::{Document, Profile, Subject, UserMode};
+use caplet_policy::subids::{Range, Unusable};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -57,13 +57,13 @@ fn login_shell(texts: &mut Vec<String>) {
     if !shells.lines().any(|line| line.trim() == name) {
         texts.push(format!("{name} is not in /etc/shells: chsh(1), ftp and some display managers refuse its users"));
     }
-    let accounts = ask("getent", &["passwd"]).ok().flatten().unwrap_or_default();
+    let accounts = nss::ask("getent", &["passwd"]).ok().flatten().unwrap_or_default();
     let shell_of = |user: &str| {
         let line = accounts.lines().find(|line| line.split(':').next() == Some(user))?;
         line.rsplit(':').next().map(str::to_owned)
     };
     let has_users = accounts.lines().any(|line| line.rsplit(':').next() == Some(&name));
-    let administrators: Vec<String> = ADMINISTRATORS.iter().flat_map(|group| members(group)).collect();
+    let administrators: Vec<String> = ADMINISTRATORS.iter().flat_map(|group| nss::members(group)).collect();
     let other =
         |user: &String| shell_of(user).is_some_and(|s| s != name && !s.ends_with("nologin") && !s.ends_with("false"));
     if has_users && !administrators.is_empty() && !administrators.iter().any(other) {
@@ -73,53 +73,36 @@ fn login_shell(texts: &mut Vec<String>) {
     }
 }
 
-fn members(group: &str) -> Vec<String> {
-    let entry = ask("getent", &["group", group]).ok().flatten().unwrap_or_default();
-    let names = entry.lines().next().and_then(|line| line.rsplit(':').next()).unwrap_or_default();
-    names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
-}
-
 /// Users of a `subids` profile without a range, or with one that somebody else's overlaps: the helper refuses them.
 fn subordinate_ids(profile: &Profile, texts: &mut Vec<String>) {
     if !profile.subids || profile.user != UserMode::Root {
         return;
     }
-    let name_of = |subject: &Subject| match subject {
-        Subject::Name(name) => vec![name.clone()],
-        _ => Vec::new(),
+    let named = |subjects: &[Subject]| -> Vec<String> {
+        let name = |subject: &Subject| match subject {
+            Subject::Name(name) => Some(name.clone()),
+            _ => None,
+        };
+        subjects.iter().filter_map(name).collect()
     };
-    let of_group = |subject: &Subject| match subject {
-        Subject::Name(group) => members(group),
-        _ => Vec::new(),
-    };
-    let mut users: Vec<String> = profile.users.iter().flat_map(name_of).collect();
-    users.extend(profile.groups.iter().flat_map(of_group));
+    let mut users = named(&profile.users);
+    users.extend(named(&profile.groups).iter().flat_map(|group| nss::members(group)));
     users.sort();
     users.dedup();
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = fs::read_to_string(file).unwrap_or_default();
-        let ranges: Vec<(&str, u64, u64)> = text.lines().filter_map(range).collect();
         for user in &users {
-            let uid = ask("id", &["-u", "--", user]).ok().flatten().unwrap_or_default();
-            let mine = |owner: &str| owner == user || owner == uid.trim();
+            let Ok(caller) = nss::find(user) else { continue };
             let at = format!("profile \"{}\": {user}", profile.name);
-            match ranges.iter().find(|(owner, ..)| mine(owner)) {
-                None => texts.push(format!("{at} has no range in {file}: usermod --add-subuids, --add-subgids")),
-                Some((_, first, count)) => {
-                    let clash =
-                        |(owner, f, c): &&(&str, u64, u64)| !mine(owner) && *f < first + count && *first < f + c;
-                    if let Some((owner, f, c)) = ranges.iter().find(clash) {
-                        texts.push(format!("{at}'s range in {file} overlaps the entry {owner}:{f}:{c}"));
-                    }
+            match Range::find(&text, user, caller.uid) {
+                Ok(_) => {}
+                Err(Unusable::Missing) => {
+                    texts.push(format!("{at} has no range in {file}: usermod --add-subuids, --add-subgids"));
+                }
+                Err(Unusable::Overlaps { other, .. }) => {
+                    texts.push(format!("{at}'s range in {file} overlaps the entry {other}"));
                 }
             }
         }
     }
-}
-
-/// `owner:first:count` of subuid(5).
-fn range(line: &str) -> Option<(&str, u64, u64)> {
-    let mut parts = line.trim().split(':');
-    let (owner, first, count) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    (parts.next().is_none() && count > 0).then_some((owner, first, count))
 }

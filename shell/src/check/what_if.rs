@@ -1,11 +1,11 @@
 //! `caplet check --as`: what the helper would decide. The judge is the same; what differs is who looks at the machine.
 
-use super::Report;
+use super::{Report, nss};
 use crate::installed::POLICY;
 use crate::messages::{self, NO, Trouble, USAGE, tell};
 use caplet_policy::capability::{CapSet, Capability};
 use caplet_policy::document::{Auth, Civil, Document, Location, Scope};
-use caplet_policy::judge::{Caller, Grant, Group, Reason, Refusal, World, judge};
+use caplet_policy::judge::{Caller, Grant, Reason, Refusal, World, judge};
 use caplet_policy::request::{Request, Start};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// What `uname -n` says.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -47,7 +47,7 @@ pub fn answer(question: &Question) -> ExitCode {
 }
 
 fn consider(question: &Question) -> Result<ExitCode, Trouble> {
-    let caller = find(&question.user)?;
+    let caller = nss::find(&question.user)?;
     let (unix, local) = moment(question.at.as_deref())?;
     let mut report = Report::default();
     let files = report.files(question.policy.as_deref().unwrap_or(Path::new(POLICY)));
@@ -162,42 +162,6 @@ fn why(reason: &Reason) -> String {
         Reason::NotHeld(set) => format!("{set} is not held by the helper itself on this machine"),
         Reason::NoLogin => "it does not say login = true".into(),
     }
-}
-
-/// As NSS knows the user, asked through getent(1) and id(1): this program is static and loads no NSS module.
-fn find(user: &str) -> Result<Caller, Trouble> {
-    let none = || Trouble::NoUser(user.into());
-    let key = user.strip_prefix('#').unwrap_or(user);
-    let by_number = user.starts_with('#');
-    if key.is_empty() || (by_number && !key.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(none());
-    }
-    let entry = ask("getent", &["passwd", key])?.ok_or_else(none)?;
-    let mut fields = entry.lines().next().unwrap_or_default().split(':');
-    let (name, uid) = (fields.next().unwrap_or_default(), fields.nth(1).and_then(|uid| uid.parse().ok()));
-    let Some(uid) = uid.filter(|_| by_number || name == key) else {
-        return Err(none());
-    };
-    let ids = ask("id", &["-G", "--", name])?.ok_or_else(none)?;
-    let ids: Vec<&str> = ids.split_whitespace().collect();
-    let known = ask("getent", &[&["group"][..], &ids].concat())?.unwrap_or_default();
-    let named = |gid: &str| {
-        let of_it = |line: &&str| line.split(':').nth(2) == Some(gid);
-        known.lines().find(of_it).and_then(|line| line.split(':').next()).map(str::to_owned)
-    };
-    let groups = ids.iter().filter_map(|gid| Some(Group { gid: gid.parse().ok()?, name: named(gid) })).collect();
-    Ok(Caller { uid, name: name.to_owned(), groups })
-}
-
-/// What the program says; `None` where it knows nothing of the kind.
-pub fn ask(program: &str, words: &[&str]) -> Result<Option<String>, Trouble> {
-    let path = PathBuf::from("/usr/bin").join(program);
-    let out =
-        Command::new(&path).args(words).env_clear().env("LC_ALL", "C").stderr(std::process::Stdio::null()).output();
-    let out = out.map_err(|error| Trouble::Unreadable { path: path.into(), error })?;
-    // getent(1) ends with 2 also where only one of several keys is unknown.
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    Ok((!text.trim().is_empty()).then_some(text))
 }
 
 /// Now, or what was asked, in seconds since the epoch and in this machine's time zone.

@@ -1,6 +1,7 @@
 //! The page that `caplet list` prints: 80 columns, for a person.
 
 use super::{Line, Own};
+use crate::columns::{COLUMNS, INDENT, put};
 use crate::quoting;
 use caplet_policy::capability::{CapList, CapSet, Capability};
 use caplet_policy::document::Scope;
@@ -8,9 +9,6 @@ use caplet_policy::escape::for_terminal;
 use caplet_policy::handbook::{Degree, entry};
 use std::fmt::Write;
 
-const COLUMNS: usize = 80;
-/// Where the values stand, under their profile's name.
-const INDENT: usize = 12;
 /// What an example adds, if it may.
 const SOUGHT: [&str; 4] = ["NET_ADMIN", "SYS_PTRACE", "SYS_ADMIN", "NET_RAW"];
 
@@ -151,34 +149,6 @@ impl Line {
     fn scope(&self) -> Scope {
         if self.scope == "host" { Scope::Host } else { Scope::Isolated }
     }
-}
-
-/// `head` and then the text, wrapped at blanks, every further line indented as far as the first one's text.
-pub fn put(page: &mut String, head: &str, text: &str) {
-    page.push_str(head);
-    let indent = INDENT.max(head.chars().count());
-    let mut column = head.chars().count();
-    if head.is_empty() {
-        page.push_str(&" ".repeat(INDENT));
-        column = INDENT;
-    }
-    let start = column;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let width = word.chars().count();
-        if column == start {
-            column += width;
-        } else if column + 1 + width <= COLUMNS {
-            page.push(' ');
-            column += 1 + width;
-        } else {
-            page.push('\n');
-            // A long name in front does not push the rest to the right.
-            page.push_str(&" ".repeat(INDENT.min(indent)));
-            column = INDENT + width;
-        }
-        page.push_str(word);
-    }
-    page.push('\n');
 }
 
 #[cfg(test)]
