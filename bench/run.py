@@ -2,7 +2,7 @@
 """What caplet costs, measured beside its peers in one interleaved run; see README.md.
 
 As root: CAPLET_BUILD=target/release bench/run.py [--rounds N] [--only WORD,WORD] [--write FILE]. Exit code 1: a bar was missed."""
-import argparse, contextlib, datetime, os, platform, signal, socket, subprocess, sys, tempfile, threading, time
+import argparse, contextlib, datetime, json, os, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,16 +30,29 @@ caps = ["SYS_NICE"]
 pam_account = false
 """
 
+DOSR = {
+    "version": "4.2.0",
+    "storage": {"method": "json", "settings": {"immutable": False}},
+    "options": {"authentication": "skip"},
+    "roles": [{"name": "bench", "actors": [{"type": "user", "name": NAME}], "tasks": [
+        {"name": "all", "cred": {"setuid": "root", "setgid": "root", "capabilities": "all"}, "commands": "all"},
+    ]}],
+}
+
 # key, program it needs, command
 COMMANDS = [
     ("true", "true", "/bin/true"),
     ("setpriv", "setpriv", "setpriv --no-new-privs /bin/true"),
     ("unshare", "unshare", "unshare -Ur /bin/true"),
     ("sudo", "sudo", "sudo -n /bin/true"),
+    ("sudo-rs", "sudo-rs", "sudo-rs -n /bin/true"),
+    ("dosr", "dosr", "dosr /bin/true"),
     ("doas", "doas", "doas -n /bin/true"),
+    ("cado", "cado", "cado sys_nice /bin/true"),
     ("bwrap", "bwrap", "bwrap --dev-bind / / /bin/true"),
     ("bwrap-all", "bwrap", "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp /bin/true"),
-    ("firejail", "firejail", "firejail --noprofile /bin/true"),
+    ("bwrap-suid", "bwrap-suid", "bwrap-suid --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp /bin/true"),
+    ("firejail", "firejail", "firejail --quiet --noprofile /bin/true"),
     ("host", "caplet", "caplet run --quiet -p hostprofile /bin/true"),
     ("hostnet", "caplet", "caplet run -p hostnet /bin/true"),
     ("iso", "caplet", "caplet run -p iso /bin/true"),
@@ -94,6 +107,30 @@ class Box:
         self.put("/etc/hosts", "127.0.0.1 localhost lab\n", 0o644)  # sudo looks its host name up
         self.put("/usr/local/bin/drive", driver.read_bytes(), 0o755)
 
+        self.furnish_peers(Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers")))
+
+    def furnish_peers(self, folder):
+        """Those that the distribution does not set up by itself; folder: what bench/peers.sh built."""
+        for built, name in [("sudo", "sudo-rs"), ("dosr", "dosr")]:
+            if (folder / built).exists():
+                self.put(f"/usr/local/bin/{name}", (folder / built).read_bytes(), 0o4755)
+        self.put("/etc/sudoers-rs", f"{NAME} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+        self.put("/etc/security/rootasrole.json", json.dumps(DOSR), 0o640)
+        self.put("/etc/pam.d/dosr", (self.root / "etc/pam.d/sudo").read_text() if (self.root / "etc/pam.d/sudo").exists() else "", 0o644)
+        if (bwrap := self.root / "usr/bin/bwrap").exists():
+            self.put("/usr/local/bin/bwrap-suid", bwrap.read_bytes(), 0o4755)
+        if (self.root / "usr/bin/cado").exists():
+            # cado always asks PAM: a stack that says yes without a question is the least it can cost.
+            self.put("/etc/cado.conf", f"sys_nice: {NAME}\n", 0o644)
+            self.put("/etc/pam.d/cado", "auth required pam_permit.so\naccount required pam_permit.so\n", 0o644)
+            subprocess.run(self.command(["cado", "-s"]), capture_output=True)
+        if (self.root / "usr/bin/firejail").exists():
+            # firejail does nothing where none of the first ten processes has a kernel thread's name (its own sandboxes
+            # look so, and so does this machine): a sleeping process stands in.
+            self.put("/usr/local/lib/kthreadd", (self.root / "usr/bin/sleep").read_bytes(), 0o755)
+            script = "echo 7 >/proc/sys/kernel/ns_last_pid; /usr/local/lib/kthreadd infinity </dev/null >/dev/null 2>&1 &"
+            subprocess.run(self.command(["sh", "-c", script]), check=True)
+
     def close(self):
         self.unshare.stdin.close()
         self.unshare.wait()
@@ -130,9 +167,7 @@ def measure(box, commands, rounds, only=()):
         if only and key not in only and key != "true":
             continue
         probe = subprocess.run(box.command(command.split(), user=True), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if "existing sandbox" in probe.stderr:
-            missing.append(f"{key}: sees the throwaway machine as a sandbox and does nothing in it")
-        elif probe.returncode == 0:
+        if probe.returncode == 0:
             kept.append((key, command))
         elif program == "caplet":
             sys.exit(f"{command}: {probe.stderr.strip()} (code {probe.returncode})")
@@ -144,6 +179,42 @@ def measure(box, commands, rounds, only=()):
     out = subprocess.run(box.command(words, user=True), stdout=subprocess.PIPE, text=True, check=True).stdout
     rows = [(*job, *map(int, line.split())) for job, line in zip(kept, out.splitlines(), strict=True)]
     return rows, missing
+
+
+def anatomy(box, command):
+    """Of a command's first program: (path, KiB, libraries linked, libraries opened in a run, system calls of a run)."""
+    program = command.split()[0]
+    path = shutil.which(program, path=":".join(f"{box.root}{d}" for d in ["/usr/local/bin", "/usr/bin", "/bin"]))
+    inside = path.removeprefix(str(box.root))
+    size, linked = os.path.getsize(path), libraries(box, inside)
+    if program == "caplet":  # the front end and the helper together
+        helper = "/usr/libexec/caplet/caplet-helper"
+        size, linked = size + os.path.getsize(f"{box.root}{helper}"), linked + libraries(box, helper)
+    # Traced by root, run as the user: setuid bits hold.
+    words = ["strace", "-u", NAME, "-f", "-qq", "-o", "/root/trace", *command.split()]
+    subprocess.run(box.command(words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    trace = Path(f"{box.root}/root/trace").read_text(errors="replace").splitlines()
+    calls = [line for line in trace if "resumed>" not in line and "(" in line]
+    opened = {m[1] for line in trace if (m := re.search(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]*\.so[.0-9]*)".* = \d+$', line))}
+    return inside, size // 1024, linked, len(opened), len(calls)
+
+
+def libraries(box, path):
+    """How many shared objects the loader brings with a program."""
+    out = subprocess.run(box.command(["ldd", path]), capture_output=True, text=True).stdout
+    return sum("=>" in line or line.strip().startswith("/") for line in out.splitlines())
+
+
+def crates(build):
+    """Rust programs: how many crates are linked, their own left out."""
+    folder = Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers"))
+    counts = {key: str(int((folder / f"{name}.crates").read_text()) - 1) for key, name in [("sudo-rs", "sudo"), ("dosr", "dosr")] if (folder / f"{name}.crates").exists()}
+    for package, keys in [("caplet-helper", ["host", "hostnet", "iso"])]:
+        words = ["cargo", "tree", "-p", package, "-e", "normal", "--prefix", "none"]
+        tree = subprocess.run(words, cwd=HERE.parent, capture_output=True, text=True)
+        names = {line.split(" (")[0] for line in tree.stdout.splitlines() if line.strip() and "caplet" not in line}
+        counts.update({key: f"{len(names)} (helper)" for key in keys if tree.returncode == 0})
+    return counts
 
 
 def status(pid, key):
@@ -197,7 +268,7 @@ def memory(box, profile):
         job.wait()
 
 
-def report(rows, missing, sizes, rounds, syslog, build):
+def report(rows, missing, sizes, rounds, syslog, build, parts_of, crates):
     base, base10 = next((row[2], row[3]) for row in rows if row[0] == "true")
     yield f"Date: {datetime.datetime.now():%Y-%m-%d %H:%M}, kernel {platform.release()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     yield f"Run: {rounds} rounds, order shuffled in each; syslog reader present: it read {syslog.grants} grants and {syslog.ends} ends"
@@ -215,6 +286,13 @@ def report(rows, missing, sizes, rounds, syslog, build):
         yield f"| {key} | {median / 1e6:.2f} ms | {median / base:.2f} | {p10 / 1e6:.2f} ms | {p10 / base10:.2f} | {verdict} | {maxrss} KiB | `{command}` |"
     for line in missing:
         yield f"\nMissing here: {line}"
+    yield ""
+    yield "What each is made of: size of the program (caplet: front end and helper together), shared objects it is linked with, those opened in one run (PAM modules and plug-ins too), system calls of one run with all its processes, the command's own among them, and crates linked beside its own."
+    yield ""
+    yield "| what | program | KiB | linked | opened | system calls | crates |"
+    yield "|---|---|---|---|---|---|---|"
+    for key, (path, kib, linked, opened, calls) in parts_of.items():
+        yield f"| {key} | `{path}` | {kib} | {linked} | {opened} | {calls} | {crates.get(key, '')} |"
     yield ""
     yield "| sleeping session | process | Private_Dirty | VmHWM |"
     yield "|---|---|---|---|"
@@ -255,9 +333,10 @@ def main():
     options = parser.parse_args()
     with machine() as (box, syslog, build):
         rows, missing = measure(box, COMMANDS, options.rounds, set(filter(None, options.only.split(","))))
+        parts_of = {key: anatomy(box, command) for key, command, *_ in rows}
         sizes = {profile: memory(box, profile) for profile in ["iso", "hostprofile"]}
         time.sleep(0.3)  # the last `end` record
-        lines = list(report(rows, missing, sizes, options.rounds, syslog, build))
+        lines = list(report(rows, missing, sizes, options.rounds, syslog, build, parts_of, crates(build)))
     print("\n".join(lines))
     if options.write:
         Path(options.write).write_text(HEAD + "\n".join(lines) + "\n")
