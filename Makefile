@@ -28,9 +28,11 @@ sabotage:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/sabotage.sh
 
+# RESULTS=FILE: writes the reports there too.
 bench: build
 	@lab/prepare.sh test
-	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" sh -c 'python3 bench/run.py; code=$$?; python3 bench/scale.py && exit $$code'
+	@lab/as-caller.sh bench/peers.sh target/peers
+	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" CAPLET_PEERS="$(CURDIR)/target/peers" bench/all.sh $(RESULTS)
 
 # Never overwrites a policy. As root the helper gets its setuid bit; a package gives it in its own description.
 install: build

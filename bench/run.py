@@ -7,11 +7,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAME, UID = "capletbench", 5901
-BARS = {"host": 4.5, "iso": 6.5}  # times /bin/true
+BARS = {"host": 4.0, "iso": 5.5}  # times /bin/true
 PEAK_KIB, STAYS_KIB = 3584, 1024
 HEAD = """# Results of `make bench`
 
-`bench/run.py --write bench/RESULTS.md; bench/scale.py --write bench/RESULTS.md`, as root, built by `lab/build.sh` at the commit that brings this file.
+`make bench RESULTS=bench/RESULTS.md`, as root, built by `lab/build.sh` at the commit before the one that brings this file.
 
 """
 
@@ -30,14 +30,19 @@ caps = ["SYS_NICE"]
 pam_account = false
 """
 
-DOSR = {
-    "version": "4.2.0",
-    "storage": {"method": "json", "settings": {"immutable": False}},
-    "options": {"authentication": "skip"},
-    "roles": [{"name": "bench", "actors": [{"type": "user", "name": NAME}], "tasks": [
-        {"name": "all", "cred": {"setuid": "root", "setgid": "root", "capabilities": "all"}, "commands": "all"},
-    ]}],
-}
+# RootAsRole: where the rules are, and the rules.
+DOSR = {"version": "4.2.0", "storage": {"method": "json", "settings": {"path": "/etc/security/rootasrole.d/", "immutable": False}}}
+
+
+def dosr_rules(size=1):
+    tasks = [{"name": "all", "cred": {"setuid": "root", "setgid": "root", "capabilities": "all"}, "commands": "all"}]
+    others = [
+        {"name": f"course{n}", "actors": [{"type": "user", "name": f"student{n}"}], "tasks": [{**tasks[0], "commands": ["/usr/bin/id"]}]}
+        for n in range(1, size)
+    ]
+    own = {"name": "bench", "actors": [{"type": "user", "name": NAME}], "tasks": tasks}
+    return json.dumps({"version": "4.2.0", "options": {"authentication": "skip"}, "roles": [*others, own]})
+
 
 # key, program it needs, command
 COMMANDS = [
@@ -53,6 +58,8 @@ COMMANDS = [
     ("bwrap-all", "bwrap", "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp /bin/true"),
     ("bwrap-suid", "bwrap-suid", "bwrap-suid --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp /bin/true"),
     ("firejail", "firejail", "firejail --quiet --noprofile /bin/true"),
+    ("floor-host", "floor", "floor host /bin/true"),
+    ("floor-iso", "floor", "floor iso /bin/true"),
     ("host", "caplet", "caplet run --quiet -p hostprofile /bin/true"),
     ("hostnet", "caplet", "caplet run -p hostnet /bin/true"),
     ("iso", "caplet", "caplet run -p iso /bin/true"),
@@ -106,7 +113,8 @@ class Box:
         self.put("/etc/doas.conf", f"permit nopass {NAME}\n", 0o600)
         self.put("/etc/hosts", "127.0.0.1 localhost lab\n", 0o644)  # sudo looks its host name up
         self.put("/usr/local/bin/drive", driver.read_bytes(), 0o755)
-
+        self.put("/usr/local/bin/floor", driver.with_name("floor-front").read_bytes(), 0o755)
+        self.put("/usr/local/lib/floor", driver.with_name("floor").read_bytes(), 0o4755)
         self.furnish_peers(Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers")))
 
     def furnish_peers(self, folder):
@@ -115,7 +123,8 @@ class Box:
             if (folder / built).exists():
                 self.put(f"/usr/local/bin/{name}", (folder / built).read_bytes(), 0o4755)
         self.put("/etc/sudoers-rs", f"{NAME} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
-        self.put("/etc/security/rootasrole.json", json.dumps(DOSR), 0o640)
+        self.put("/etc/security/rootasrole.json", json.dumps(DOSR), 0o600)
+        self.put("/etc/security/rootasrole.d/bench.json", dosr_rules(), 0o600)
         self.put("/etc/pam.d/dosr", (self.root / "etc/pam.d/sudo").read_text() if (self.root / "etc/pam.d/sudo").exists() else "", 0o644)
         if (bwrap := self.root / "usr/bin/bwrap").exists():
             self.put("/usr/local/bin/bwrap-suid", bwrap.read_bytes(), 0o4755)
@@ -157,6 +166,8 @@ class Syslog:
 def compile_driver(folder):
     out = Path(folder) / "drive"
     subprocess.run(["cc", "-O2", "-o", out, HERE / "drive.c"], check=True)
+    subprocess.run(["cc", "-O2", "-w", "-o", Path(folder) / "floor", HERE / "floor.c"], check=True)
+    subprocess.run(["cc", "-nostdlib", "-static", "-o", Path(folder) / "floor-front", HERE / "floor-front.S"], check=True)
     return out
 
 

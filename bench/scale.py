@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a large policy costs: caplet, sudo and doas with as many rules each, the last one the caller's; see README.md.
+"""What a large policy costs: caplet and its peers with as many rules each, the last one the caller's; see README.md.
 
 As root: CAPLET_BUILD=target/release bench/scale.py [--rounds N] [--write FILE]. Exit code 1: a bar was missed."""
 import argparse, sys
@@ -7,7 +7,7 @@ import argparse, sys
 import run
 
 SIZES = [1, 100, 1000, 10000]
-COMMANDS = [row for row in run.COMMANDS if row[0] in ("true", "sudo", "doas", "host")]
+COMMANDS = [row for row in run.COMMANDS if row[0] in ("true", "sudo", "sudo-rs", "doas", "dosr", "host")]
 # A size's median, in parts of that of one profile.
 BARS = {100: 1.15, 1000: 2.0}
 
@@ -28,6 +28,8 @@ def rules(size, other, own):
 def furnish(box, size):
     box.put("/etc/caplet/policy.toml", policy(size), 0o640)
     box.put("/etc/sudoers.d/bench", rules(size, "student{} ALL=(root) NOPASSWD: /usr/bin/id", f"{run.NAME} ALL=(ALL) NOPASSWD: ALL"), 0o440)
+    box.put("/etc/sudoers-rs", rules(size, "student{} ALL=(root) NOPASSWD: /usr/bin/id", f"{run.NAME} ALL=(ALL) NOPASSWD: ALL"), 0o440)
+    box.put("/etc/security/rootasrole.d/bench.json", run.dosr_rules(size), 0o600)
     box.put("/etc/doas.conf", rules(size, "permit nopass student{} as root cmd /usr/bin/id", f"permit nopass {run.NAME}"), 0o600)
 
 
