@@ -49,6 +49,8 @@ import json, sys
 print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == sys.argv[1]))' "$1") || return 1
     cp -r "$(dirname "$manifest")" "$source" || return 1
     rm -rf "$folder/fetch"
+    # It lies below caplet's own workspace, and is none of it.
+    grep -q '^\[workspace' "$source/Cargo.toml" || printf '\n[workspace]\n' >>"$source/Cargo.toml"
     (cd "$source" && CARGO_TARGET_DIR=$folder/target cargo build -q --release --locked --bin "$3" ${4:+--features "$4"} 2>"$folder/$3.log") ||
         { tail -5 "$folder/$3.log"; return 1; }
     cp "$folder/target/release/$3" "$folder/$3"
