@@ -12,5 +12,5 @@ present() { compgen -G "$(rustc --print sysroot)/lib/rustlib/$target/lib/libstd-
 present && exit 0
 command -v rustup >/dev/null || exit 1
 echo "adding the Rust target $target"
-timeout 300 rustup -q target add "$target" >/dev/null 2>&1
+timeout 60 rustup -q target add "$target" >/dev/null 2>&1
 present
