@@ -31,6 +31,7 @@ sabotage:
 # RESULTS=FILE: writes the reports there too.
 bench: build
 	@lab/prepare.sh test
+	@lab/prepare.sh peers
 	@lab/as-caller.sh bench/peers.sh target/peers
 	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" CAPLET_PEERS="$(CURDIR)/target/peers" bench/all.sh $(RESULTS)
 

@@ -1,36 +1,13 @@
 #!/usr/bin/env bash
-# Brings the peers that are measured beside caplet: the distribution's by its package manager (as root), sudo-rs and
-# RootAsRole's dosr built from the crate registry into FOLDER. What cannot be had is said, and named as missing later.
-# Use: bench/peers.sh FOLDER
+# Builds the peers that no distribution here packages, sudo-rs and RootAsRole's dosr, from the crate registry into FOLDER
+# (the others: lab/prepare.sh peers). What cannot be had is said, and named as missing later.
+# Use: lab/as-caller.sh bench/peers.sh FOLDER
 set -uo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?folder of the built peers}
 SUDO_RS=0.2.15
 ROOTASROLE=4.2.0
 mkdir -p "$folder"
 folder=$(realpath "$folder")
-
-programs="sudo doas bwrap firejail cado strace"
-lacking=()
-for program in $programs; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || lacking+=("$program")
-done
-if command -v apt-get >/dev/null; then
-    packages=()
-    for program in "${lacking[@]}"; do
-        case $program in doas) packages+=(opendoas) ;; bwrap) packages+=(bubblewrap) ;; *) packages+=("$program") ;; esac
-    done
-    [ -e /usr/include/security/pam_appl.h ] || packages+=(libpam0g-dev)
-    if [ ${#packages[@]} -gt 0 ]; then
-        echo "installing: ${packages[*]}"
-        for package in "${packages[@]}"; do
-            "$here/../lab/as-root.sh" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
-                echo "not to be had here: $package"
-        done
-    fi
-elif [ ${#lacking[@]} -gt 0 ]; then
-    echo "not installed, and left so: ${lacking[*]}"
-fi
 
 # dosr builds only inside its unpacked crate (its settings lie in the crate's .cargo), so both are built in such a folder,
 # with the lock file they were published with.

@@ -24,7 +24,7 @@ def samples(box, command, folder):
 
 
 def calls(box, command):
-    """`strace -c -w` of ten runs: (call, seconds, times)."""
+    """`strace -c -w` of ten runs: (call, percent of the time, times a run)."""
     script = f"for n in 1 2 3 4 5 6 7 8 9 10; do {command}; done"
     words = ["strace", "-u", run.NAME, "-f", "-c", "-w", "-U", "name,time,calls", "-S", "time", "-o", "/root/calls", "sh", "-c", script]
     subprocess.run(box.command(words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)

@@ -6,6 +6,7 @@ import argparse, contextlib, datetime, json, os, platform, re, shutil, signal, s
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+PEERS = Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers"))  # what bench/peers.sh built
 NAME, UID = "capletbench", 5901
 BARS = {"host": 4.0, "iso": 5.5}  # times /bin/true
 PEAK_KIB, STAYS_KIB = 3584, 1024
@@ -95,7 +96,7 @@ class Box:
             enter += ["env", f"PATH={path}", "LANG=C.UTF-8", "TERM=dumb", f"--chdir=/home/{NAME}"]
         return [*enter, *words]
 
-    def furnish(self, build, driver):
+    def furnish(self, build, programs):
         for path, line in [
             ("/etc/passwd", f"{NAME}:x:{UID}:{UID}::/home/{NAME}:/bin/bash\n"),
             ("/etc/group", f"{NAME}:x:{UID}:\n"),
@@ -112,20 +113,21 @@ class Box:
         self.put("/etc/sudoers.d/bench", f"{NAME} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
         self.put("/etc/doas.conf", f"permit nopass {NAME}\n", 0o600)
         self.put("/etc/hosts", "127.0.0.1 localhost lab\n", 0o644)  # sudo looks its host name up
-        self.put("/usr/local/bin/drive", driver.read_bytes(), 0o755)
-        self.put("/usr/local/bin/floor", driver.with_name("floor-front").read_bytes(), 0o755)
-        self.put("/usr/local/lib/floor", driver.with_name("floor").read_bytes(), 0o4755)
-        self.furnish_peers(Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers")))
+        self.put("/usr/local/bin/drive", (programs / "drive").read_bytes(), 0o755)
+        self.put("/usr/local/bin/floor", (programs / "floor-front").read_bytes(), 0o755)
+        self.put("/usr/local/lib/floor", (programs / "floor").read_bytes(), 0o4755)
+        self.furnish_peers()
 
-    def furnish_peers(self, folder):
-        """Those that the distribution does not set up by itself; folder: what bench/peers.sh built."""
+    def furnish_peers(self):
+        """Those that the distribution does not set up by itself."""
         for built, name in [("sudo", "sudo-rs"), ("dosr", "dosr")]:
-            if (folder / built).exists():
-                self.put(f"/usr/local/bin/{name}", (folder / built).read_bytes(), 0o4755)
+            if (PEERS / built).exists():
+                self.put(f"/usr/local/bin/{name}", (PEERS / built).read_bytes(), 0o4755)
         self.put("/etc/sudoers-rs", f"{NAME} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
         self.put("/etc/security/rootasrole.json", json.dumps(DOSR), 0o600)
         self.put("/etc/security/rootasrole.d/bench.json", dosr_rules(), 0o600)
-        self.put("/etc/pam.d/dosr", (self.root / "etc/pam.d/sudo").read_text() if (self.root / "etc/pam.d/sudo").exists() else "", 0o644)
+        if (stack := self.root / "etc/pam.d/sudo").exists():
+            self.put("/etc/pam.d/dosr", stack.read_bytes(), 0o644)
         if (bwrap := self.root / "usr/bin/bwrap").exists():
             self.put("/usr/local/bin/bwrap-suid", bwrap.read_bytes(), 0o4755)
         if (self.root / "usr/bin/cado").exists():
@@ -163,12 +165,13 @@ class Syslog:
             self.ends += b"end id=" in record
 
 
-def compile_driver(folder):
-    out = Path(folder) / "drive"
-    subprocess.run(["cc", "-O2", "-o", out, HERE / "drive.c"], check=True)
-    subprocess.run(["cc", "-O2", "-w", "-o", Path(folder) / "floor", HERE / "floor.c"], check=True)
-    subprocess.run(["cc", "-nostdlib", "-static", "-o", Path(folder) / "floor-front", HERE / "floor-front.S"], check=True)
-    return out
+def compile_programs(folder):
+    for words in [
+        ["-O2", "-o", folder / "drive", HERE / "drive.c"],
+        ["-O2", "-w", "-o", folder / "floor", HERE / "floor.c"],
+        ["-nostdlib", "-static", "-o", folder / "floor-front", HERE / "floor-front.S"],
+    ]:
+        subprocess.run(["cc", *words], check=True)
 
 
 def measure(box, commands, rounds, only=()):
@@ -177,8 +180,11 @@ def measure(box, commands, rounds, only=()):
     for key, program, command in commands:
         if only and key not in only and key != "true":
             continue
-        probe = subprocess.run(box.command(command.split(), user=True), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if probe.returncode == 0:
+        loud = command.replace("--quiet ", "").split()
+        probe = subprocess.run(box.command(loud, user=True), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if "existing sandbox" in probe.stderr:
+            missing.append(f"{key}: sees the throwaway machine as a sandbox and does nothing in it")
+        elif probe.returncode == 0:
             kept.append((key, command))
         elif program == "caplet":
             sys.exit(f"{command}: {probe.stderr.strip()} (code {probe.returncode})")
@@ -216,15 +222,15 @@ def libraries(box, path):
     return sum("=>" in line or line.strip().startswith("/") for line in out.splitlines())
 
 
-def crates(build):
+def crates():
     """Rust programs: how many crates are linked, their own left out."""
-    folder = Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers"))
-    counts = {key: str(int((folder / f"{name}.crates").read_text()) - 1) for key, name in [("sudo-rs", "sudo"), ("dosr", "dosr")] if (folder / f"{name}.crates").exists()}
-    for package, keys in [("caplet-helper", ["host", "hostnet", "iso"])]:
-        words = ["cargo", "tree", "-p", package, "-e", "normal", "--prefix", "none"]
-        tree = subprocess.run(words, cwd=HERE.parent, capture_output=True, text=True)
-        names = {line.split(" (")[0] for line in tree.stdout.splitlines() if line.strip() and "caplet" not in line}
-        counts.update({key: f"{len(names)} (helper)" for key in keys if tree.returncode == 0})
+    files = [(key, PEERS / f"{name}.crates") for key, name in [("sudo-rs", "sudo"), ("dosr", "dosr")]]
+    counts = {key: str(int(file.read_text()) - 1) for key, file in files if file.exists()}
+    words = [HERE.parent / "lab/cargo.sh", "tree", "-p", "caplet-helper", "-e", "normal", "--prefix", "none"]
+    tree = subprocess.run(words, cwd=HERE.parent, capture_output=True, text=True)
+    names = {line.split(" (")[0] for line in tree.stdout.splitlines() if line.strip() and "caplet" not in line}
+    if tree.returncode == 0:
+        counts.update(dict.fromkeys(["host", "hostnet", "iso"], f"{len(names)} (helper)"))
     return counts
 
 
@@ -327,10 +333,10 @@ def machine():
         sys.exit("bench: root makes the throwaway machine; run it with sudo")
     build = Path(os.environ.get("CAPLET_BUILD", HERE.parent / "target/release"))
     with tempfile.TemporaryDirectory(prefix="caplet-bench.") as folder:
-        driver = compile_driver(folder)
+        compile_programs(Path(folder))
         box = Box()
         try:
-            box.furnish(build, driver)
+            box.furnish(build, Path(folder))
             yield box, Syslog(box), build
         finally:
             box.close()
@@ -347,7 +353,7 @@ def main():
         parts_of = {key: anatomy(box, command) for key, command, *_ in rows}
         sizes = {profile: memory(box, profile) for profile in ["iso", "hostprofile"]}
         time.sleep(0.3)  # the last `end` record
-        lines = list(report(rows, missing, sizes, options.rounds, syslog, build, parts_of, crates(build)))
+        lines = list(report(rows, missing, sizes, options.rounds, syslog, build, parts_of, crates()))
     print("\n".join(lines))
     if options.write:
         Path(options.write).write_text(HEAD + "\n".join(lines) + "\n")

@@ -27,8 +27,9 @@ def rules(size, other, own):
 
 def furnish(box, size):
     box.put("/etc/caplet/policy.toml", policy(size), 0o640)
-    box.put("/etc/sudoers.d/bench", rules(size, "student{} ALL=(root) NOPASSWD: /usr/bin/id", f"{run.NAME} ALL=(ALL) NOPASSWD: ALL"), 0o440)
-    box.put("/etc/sudoers-rs", rules(size, "student{} ALL=(root) NOPASSWD: /usr/bin/id", f"{run.NAME} ALL=(ALL) NOPASSWD: ALL"), 0o440)
+    sudoers = rules(size, "student{} ALL=(root) NOPASSWD: /usr/bin/id", f"{run.NAME} ALL=(ALL) NOPASSWD: ALL")
+    for path in ["/etc/sudoers.d/bench", "/etc/sudoers-rs"]:
+        box.put(path, sudoers, 0o440)
     box.put("/etc/security/rootasrole.d/bench.json", run.dosr_rules(size), 0o600)
     box.put("/etc/doas.conf", rules(size, "permit nopass student{} as root cmd /usr/bin/id", f"permit nopass {run.NAME}"), 0o600)
 

@@ -13,7 +13,7 @@ folder=$(realpath "$folder")
 "$here/cargo.sh" rustc --release -p caplet-helper --bin caplet-helper -- -L "native=$folder"
 
 musl=$(uname -m)-unknown-linux-musl
-if "$here/musl.sh" "$musl"; then
+if "$here/as-caller.sh" "$here/musl.sh" "$musl"; then
     "$here/cargo.sh" rustc --release -p caplet --bin caplet --target "$musl"
     # Renamed into place: a running caplet keeps its file.
     "$here/as-caller.sh" cp "$target/$musl/release/caplet" "$target/release/caplet.new"

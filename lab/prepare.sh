@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what `make demo` or `make test` needs and this machine lacks; says what it does.
+# Installs what `make demo`, `make test` or `make bench` (peers) needs and this machine lacks; says what it does.
 set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
+peers) programs="sudo doas bwrap firejail cado" ;; # each as far as it can be had
 demo) programs="cc ip route python3 unshare setpriv ps" ;;
 *) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh keyctl" ;;
 esac
@@ -19,6 +20,8 @@ package() { # program, package manager
     dnf:ping) echo iputils ;;
     apt:ssh) echo openssh-client ;;
     dnf:ssh) echo openssh-clients ;;
+    apt:doas) echo opendoas ;;
+    *:bwrap) echo bubblewrap ;;
     *:fusermount3) echo fuse3 ;;
     *:keyctl) echo keyutils ;;
     apt:capsh) echo libcap2-bin ;;
@@ -33,16 +36,26 @@ missing=()
 for program in $programs; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$(package "$program" "$manager")")
 done
+if [ "${1:-}" = peers ] && ! [ -e /usr/include/security/pam_appl.h ]; then
+    case $manager in apt) missing+=(libpam0g-dev) ;; *) missing+=(pam-devel) ;; esac
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 echo "installing: ${missing[*]}"
-case $manager in
-apt)
-    "$here/as-root.sh" apt-get update -qq
-    "$here/as-root.sh" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    ;;
-dnf) "$here/as-root.sh" dnf install -y -q "${missing[@]}" ;;
-*)
-    echo "neither apt-get nor dnf is here: install ${missing[*]} yourself" >&2
-    exit 1
-    ;;
-esac
+install() {
+    case $manager in
+    apt) "$here/as-root.sh" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ;;
+    dnf) "$here/as-root.sh" dnf install -y -q "$@" ;;
+    *)
+        echo "neither apt-get nor dnf is here: install $* yourself" >&2
+        return 1
+        ;;
+    esac
+}
+[ "$manager" != apt ] || "$here/as-root.sh" apt-get update -qq
+if [ "${1:-}" != peers ]; then
+    install "${missing[@]}"
+    exit
+fi
+for package in "${missing[@]}"; do
+    install "$package" || echo "not to be had here: $package"
+done
