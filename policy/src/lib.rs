@@ -15,4 +15,5 @@ pub mod escape;
 pub mod handbook;
 pub mod judge;
 pub mod request;
+pub mod seal;
 pub mod subids;

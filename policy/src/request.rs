@@ -15,10 +15,14 @@ pub enum Verb {
     Judge,
     /// Print the caller's own profiles.
     List,
+    /// Forget that the caller has given a password.
+    Forget,
+    /// Write the `end` of sessions that were killed with all that is ours. Nobody gains by asking for it.
+    Sweep,
 }
 
 impl Verb {
-    const EVERY: [Self; 3] = [Self::Run, Self::Judge, Self::List];
+    const EVERY: [Self; 5] = [Self::Run, Self::Judge, Self::List, Self::Forget, Self::Sweep];
 
     /// Its word on the wire.
     pub const fn word(self) -> &'static str {
@@ -26,6 +30,8 @@ impl Verb {
             Self::Run => "run",
             Self::Judge => "judge",
             Self::List => "list",
+            Self::Forget => "forget",
+            Self::Sweep => "sweep",
         }
     }
 }
@@ -62,7 +68,7 @@ pub struct Request {
     pub quiet: bool,
     /// `--policy FILE`: only honoured where no privilege was borrowed.
     pub policy: Option<OsString>,
-    /// What to start; ignored by [`Verb::List`].
+    /// What to start; only [`Verb::Run`] and [`Verb::Judge`] have one.
     pub start: Start,
 }
 
@@ -118,7 +124,7 @@ impl Request {
     /// # Errors
     /// What is wrong, in one line, escaped for a terminal.
     pub fn decode(words: &[OsString]) -> Result<Self, RequestError> {
-        let (first, words) = words.split_first().ok_or_else(|| error("no verb: run, judge or list"))?;
+        let (first, words) = words.split_first().ok_or_else(|| error("no verb: run, judge, list, forget or sweep"))?;
         let verb = Verb::EVERY.into_iter().find(|verb| first == verb.word());
         let verb = verb.ok_or_else(|| error(format!("unknown verb {}", quoted(first.as_bytes()))))?;
         let mut request = Self::new(verb, Start::Shell);
@@ -189,8 +195,8 @@ impl Request {
             return Err(error("-S and -A exclude each other: the password comes from one place"));
         }
         let session = !self.add.is_empty() || !self.drop.is_empty() || self.privileged || self.start != Start::Shell;
-        if self.verb == Verb::List && session {
-            return Err(error("list takes no capabilities and no command"));
+        if !matches!(self.verb, Verb::Run | Verb::Judge) && session {
+            return Err(error(format!("{} takes no capabilities and no command", self.verb.word())));
         }
         Ok(())
     }
