@@ -1,6 +1,8 @@
 # caplet: thin lines over cargo. `make demo` shows it, `make test` proves it, `make install` installs it.
 PREFIX ?= /usr
 DESTDIR ?=
+# Whose idiom the PAM file is in: debian (common-auth) or redhat (system-auth).
+PAM_FAMILY ?= $(if $(wildcard /etc/pam.d/system-auth),redhat,debian)
 BINDIR = $(PREFIX)/bin
 LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
@@ -35,7 +37,7 @@ bench: build
 	@lab/as-caller.sh bench/peers.sh target/peers
 	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" CAPLET_PEERS="$(CURDIR)/target/peers" bench/all.sh $(RESULTS)
 
-# Never overwrites a policy. As root the helper gets its setuid bit; a package gives it in its own description.
+# Never overwrites a policy or a PAM file. As root the helper gets its setuid bit; a package gives it in its own description.
 install: build
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)/etc/caplet/policy.d"
 	install -m 0755 target/release/caplet "$(DESTDIR)$(BINDIR)/caplet"
@@ -43,6 +45,9 @@ install: build
 	install -m $$mode target/release/caplet-helper "$(DESTDIR)$(LIBEXECDIR)/caplet-helper"
 	if [ ! -e "$(DESTDIR)/etc/caplet/policy.toml" ]; then \
 	install -m 0640 etc/policy.toml "$(DESTDIR)/etc/caplet/policy.toml"; fi
+	install -d "$(DESTDIR)/etc/pam.d"
+	if [ ! -e "$(DESTDIR)/etc/pam.d/caplet" ]; then \
+	install -m 0644 etc/pam.d/caplet.$(PAM_FAMILY) "$(DESTDIR)/etc/pam.d/caplet"; fi
 
 clean:
 	@lab/cargo.sh clean

@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PEERS = Path(os.environ.get("CAPLET_PEERS", HERE.parent / "target/peers"))  # what bench/peers.sh built
 NAME, UID = "capletbench", 5901
-BARS = {"host": 4.0, "iso": 5.5}  # times /bin/true
+BARS = {"host": 4.0, "iso": 5.5, "session": 7.6}  # times /bin/true
 PEAK_KIB, STAYS_KIB = 3584, 1024
 HEAD = """# Results of `make bench`
 
@@ -29,6 +29,17 @@ users = ["{NAME}"]
 scope = "host"
 caps = ["SYS_NICE"]
 pam_account = false
+
+[profile.account]
+users = ["{NAME}"]
+scope = "host"
+caps = ["SYS_NICE"]
+
+[profile.session]
+users = ["{NAME}"]
+scope = "host"
+caps = ["SYS_NICE"]
+pam_session = true
 """
 
 # RootAsRole: where the rules are, and the rules.
@@ -62,6 +73,8 @@ COMMANDS = [
     ("floor-host", "floor", "floor host /bin/true"),
     ("floor-iso", "floor", "floor iso /bin/true"),
     ("host", "caplet", "caplet run --quiet -p hostprofile /bin/true"),
+    ("account", "caplet", "caplet run --quiet -p account /bin/true"),
+    ("session", "caplet", "caplet run --quiet -p session /bin/true"),
     ("hostnet", "caplet", "caplet run -p hostnet /bin/true"),
     ("iso", "caplet", "caplet run -p iso /bin/true"),
 ]
@@ -110,6 +123,8 @@ class Box:
         self.put("/usr/bin/caplet", (build / "caplet").read_bytes(), 0o755)
         self.put("/usr/libexec/caplet/caplet-helper", (build / "caplet-helper").read_bytes(), 0o4755)
         self.put("/etc/caplet/policy.toml", POLICY, 0o640)
+        family = "redhat" if (self.root / "etc/pam.d/system-auth").exists() else "debian"
+        self.put("/etc/pam.d/caplet", (HERE.parent / f"etc/pam.d/caplet.{family}").read_bytes(), 0o644)
         self.put("/etc/sudoers.d/bench", f"{NAME} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
         self.put("/etc/doas.conf", f"permit nopass {NAME}\n", 0o600)
         self.put("/etc/hosts", "127.0.0.1 localhost lab\n", 0o644)  # sudo looks its host name up
@@ -230,7 +245,7 @@ def crates():
     tree = subprocess.run(words, cwd=HERE.parent, capture_output=True, text=True)
     names = {line.split(" (")[0] for line in tree.stdout.splitlines() if line.strip() and "caplet" not in line}
     if tree.returncode == 0:
-        counts.update(dict.fromkeys(["host", "hostnet", "iso"], f"{len(names)} (helper)"))
+        counts.update(dict.fromkeys(["host", "account", "session", "hostnet", "iso"], f"{len(names)} (helper)"))
     return counts
 
 

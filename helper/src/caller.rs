@@ -120,13 +120,58 @@ pub fn terminal_name() -> Option<String> {
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR {
             return None;
         }
-        let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
-        match major {
-            136..=143 => Some(format!("/dev/pts/{}", (major - 136) * 256 + minor)),
-            4 if minor < 64 => Some(format!("/dev/tty{minor}")),
-            4 => Some(format!("/dev/ttyS{}", minor - 64)),
-            5 if minor == 1 => Some("/dev/console".into()),
-            _ => None,
-        }
+        name_of_terminal(stat.st_rdev)
     })
+}
+
+/// The name of a terminal's device.
+fn name_of_terminal(device: u64) -> Option<String> {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    match major {
+        136..=143 => Some(format!("/dev/pts/{}", (major - 136) * 256 + minor)),
+        4 if minor < 64 => Some(format!("/dev/tty{minor}")),
+        4 => Some(format!("/dev/ttyS{}", minor - 64)),
+        5 if minor == 1 => Some("/dev/console".into()),
+        _ => None,
+    }
+}
+
+/// The controlling terminal and its session's leader, as the kernel numbers them.
+#[derive(Debug)]
+pub struct Controlling {
+    /// Device number of the terminal.
+    pub terminal: u64,
+    pub name: Option<String>,
+    pub leader: i32,
+    /// When the leader began, in clock ticks since boot: a recycled pid has another one.
+    pub leader_started: u64,
+}
+
+impl Controlling {
+    /// `None`: there is no terminal, or its leader is gone or out of sight.
+    pub fn find() -> Option<Self> {
+        let own = stat_fields("self")?;
+        let (session, terminal) = (number(&own, 3)?, number(&own, 4)?);
+        let leader = stat_fields(&session.to_string())?;
+        if terminal == 0 || session == 0 || number(&leader, 3)? != session {
+            return None;
+        }
+        Some(Self {
+            terminal,
+            name: name_of_terminal(terminal),
+            leader: i32::try_from(session).ok()?,
+            leader_started: number(&leader, 19)?,
+        })
+    }
+}
+
+/// The fields of `/proc/PID/stat` from the state on: the name before them can hold anything (CVE-2017-1000367).
+fn stat_fields(pid: &str) -> Option<Vec<String>> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+fn number(fields: &[String], at: usize) -> Option<u64> {
+    fields.get(at)?.parse().ok()
 }

@@ -14,9 +14,9 @@ const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Kept by a reset, if the value is harmless: sudo's `env_check`.
 const CHECKED: [&str; 8] = ["TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ", "NO_COLOR", "LINES", "COLUMNS"];
 
-/// `NAME=value` entries, each name once.
+/// `NAME=value` entries, each name once; and what a reset keeps, where there is one.
 #[derive(Debug)]
-pub struct Environment(Vec<(Vec<u8>, Vec<u8>)>);
+pub struct Environment(Vec<(Vec<u8>, Vec<u8>)>, Option<Vec<String>>);
 
 impl Environment {
     /// Builds it for a grant.
@@ -27,7 +27,7 @@ impl Environment {
             let at = bytes.iter().position(|b| *b == b'=')?;
             Some((bytes.get(..at)?, bytes.get(at + 1..)?))
         });
-        let mut built = Self(Vec::new());
+        let mut built = Self(Vec::new(), profile.commands.as_ref().map(|_| profile.env_keep.clone()));
         if profile.commands.is_some() {
             for (name, value) in entries {
                 if is_kept(name, value, &profile.env_keep) {
@@ -53,6 +53,16 @@ impl Environment {
         built.set("CAPLET_SCOPE", if profile.scope == Scope::Host { "host" } else { "isolated" });
         built.set("CAPLET_CAPS", grant.caps().to_string());
         built
+    }
+
+    /// Adds `NAME=value` of a PAM module's, filtered as the caller's own are, unless the name is there: PAM may have
+    /// it from a file of the user's (CVE-2025-6018).
+    pub fn offer(&mut self, entry: &[u8]) {
+        let Some(at) = entry.iter().position(|b| *b == b'=').filter(|at| *at > 0) else { return };
+        let (name, value) = (&entry[..at], &entry[at + 1..]);
+        if self.1.as_ref().is_none_or(|keep| is_kept(name, value, keep)) {
+            self.add(name, value);
+        }
     }
 
     /// The value of a variable.

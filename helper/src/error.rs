@@ -22,6 +22,8 @@ pub enum Error {
     Powerless(&'static str),
     /// uid 0 asked.
     Root,
+    /// uid 0 asked to be forgotten.
+    RootForgets,
     /// The caller's uid has no entry, or NSS could not say.
     Nameless(u32, &'static str),
     /// The policy cannot be used: what root may read in the log, and whom a user calls.
@@ -50,6 +52,8 @@ pub enum Error {
     Command { name: String, why: String, code: i32 },
     /// Already said by the process where it happened.
     Said(i32),
+    /// This signal ended it while it was asking; the person knows.
+    Interrupted(i32),
 }
 
 /// `map_err` of a kernel call: names the call with its arguments.
@@ -62,6 +66,7 @@ impl Error {
     pub fn code(&self) -> i32 {
         match self {
             Error::Command { code, .. } | Error::Said(code) => *code,
+            Error::Interrupted(signal) => 128 + signal,
             _ => OURS,
         }
     }
@@ -73,6 +78,7 @@ impl Error {
             Error::Usage(RequestError(text)) => one(text.clone()),
             Error::Powerless(why) => one((*why).into()),
             Error::Root => one("you are root: run this as the user who needs it, or use setpriv".into()),
+            Error::RootForgets => one("you are root, who is never asked for a password: nothing to forget".into()),
             Error::Nameless(uid, why) => one(format!("uid {uid} {why}: no session can be judged")),
             Error::Policy { contact, .. } => {
                 let mut lines = one("the policy of this machine is faulty, so nothing is granted to anybody".into());
@@ -103,7 +109,7 @@ impl Error {
                 one(format!("the session is not what was granted, so nothing was run: {what}"))
             }
             Error::Command { name, why, .. } => one(format!("{}: {why}", for_terminal(name.as_bytes()))),
-            Error::Said(_) => Vec::new(),
+            Error::Said(_) | Error::Interrupted(_) => Vec::new(),
         }
     }
 

@@ -6,11 +6,10 @@ use crate::launch::Start;
 use crate::plan::Plan;
 use crate::seccomp;
 use crate::supervise::guard::Started;
-use crate::supervise::wire::{self, Report};
+use crate::supervise::wire;
 use crate::sys::mount::{self, Attributes, NOSUID};
 use crate::sys::process::{self, Fork};
 use crate::sys::standard_cwd;
-use nix::sys::stat::{Mode, umask};
 use std::os::fd::OwnedFd;
 
 /// Starts the command as a child of the guard, in the caller's process group and session.
@@ -35,16 +34,20 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
 }
 
 fn become_command(plan: Plan, guard: &OwnedFd) -> Error {
-    let Plan { target, limits, environment, start, ignored, quiet, .. } = plan;
-    let prepare = || {
+    let Plan { target, mut limits, mut environment, start, ignored, quiet, mut umask, user_keyring, .. } = plan;
+    let mut prepare = || {
         process::new_session_keyring().map_err(call("a new session keyring"))?;
         if target.no_new_privs {
             nosuid_everywhere()?;
         }
         seccomp::refuse_terminal_input()?;
-        umask(Mode::from_bits_truncate(plan.umask));
         capset::become_target(&target)?;
-        wire::wait_for(guard, Report::Run)
+        if user_keyring {
+            process::link_user_keyring(); // whose it is, the ids say that now are the user's
+        }
+        wire::wait_for_run(guard, &mut limits, &mut umask, &mut environment)?;
+        umask.set();
+        Ok(())
     };
     match prepare() {
         Err(error) => error,

@@ -16,7 +16,7 @@ use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, capability, identity, terminal};
 use crate::user_files;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     let real = plan.power == crate::hygiene::Power::Setuid;
     new_enough_kernel()?;
     nix::unistd::setsid().map_err(call("setsid"))?;
-    umask(Mode::empty());
+    nix::sys::stat::umask(Mode::empty());
     plan.limits.raise()?;
     if real {
         // Inside, setgroups is denied: the session inherits what stands here.
@@ -100,7 +100,7 @@ fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(Own
 }
 
 fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Result<Error, Error> {
-    let Plan { target, limits, environment, start, ignored, cwd, home, quiet, isolation, .. } = plan;
+    let Plan { target, mut limits, mut environment, start, ignored, cwd, home, quiet, isolation, mut umask, .. } = plan;
     let Some(Isolation { hostname, nested, .. }) = isolation else {
         return Err(Error::Said(OURS));
     };
@@ -118,13 +118,13 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
     identity::set_group(target.gid).map_err(call("setresgid in the session"))?;
     identity::set_user(target.uid).map_err(call("setresuid in the session"))?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
-    umask(Mode::from_bits_truncate(plan.umask));
     let foreground = match &pty {
         None => Foreground::None,
         Some((_, true)) => Foreground::Now,
         Some((_, false)) => Foreground::OnDemand,
     };
-    wire::wait_for(status, Report::Run)?;
+    wire::wait_for_run(status, &mut limits, &mut umask, &mut environment)?;
+    umask.set();
     match process::fork().map_err(call("fork"))? {
         Fork::Child => {
             let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));

@@ -1,16 +1,21 @@
-//! The log line: syslog, facility authpriv, ident caplet, to `/dev/log`. A dead or full socket cannot hang us.
+//! The log line: facility authpriv, ident caplet, to systemd's journal or to syslog's `/dev/log`. A dead or full socket
+//! cannot hang us.
+
+mod key;
 
 use crate::caller::Person;
 use crate::error::{Error, call};
-use crate::sys::{identity, mount};
+use crate::sys::{identity, mount, process};
 use caplet_policy::escape::{log_command, log_value};
+use caplet_policy::seal::Key;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 use nix::sys::stat::Mode;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,11 +28,16 @@ pub enum Severity {
 }
 
 /// LOG_AUTHPRIV.
-const FACILITY: u8 = 10 << 3;
+const FACILITY: u8 = 10;
 /// The longest `command=`; a line stays under the 8 KiB that rsyslog takes.
 const LONGEST_COMMAND: usize = 4096;
 /// How long a full socket is waited for, in milliseconds.
 const PATIENCE: u16 = 250;
+
+/// Where systemd's journal takes records whose fields are fields.
+const NATIVE: &str = "/run/systemd/journal/socket";
+/// What `/dev/log` is where the journal listens on it.
+const NATIVE_LOG: &str = "/run/systemd/journal/dev-log";
 
 /// The way to the system log, kept open for the record at the end.
 #[derive(Debug)]
@@ -36,24 +46,35 @@ pub struct Journal {
     /// The folder of the socket, so that a restarted log daemon is found again from an empty root.
     folder: Option<OwnedFd>,
     name: PathBuf,
+    /// The journal's own protocol instead of syslog's.
+    native: bool,
+    /// What seals each line, where the key could be read or made.
+    key: Option<Key>,
     silent: bool,
 }
 
 impl Journal {
     /// Connects. That nobody listens is seen when something is to be written.
     pub fn open() -> Self {
-        let target = readlink("/dev/log").map_or_else(|_| PathBuf::from("/dev/log"), PathBuf::from);
-        let target = Path::new("/dev").join(target);
-        let parent = target.parent().unwrap_or(Path::new("/"));
+        let target = match readlink("/dev/log") {
+            Ok(link) => Path::new("/dev").join(PathBuf::from(link)),
+            Err(_) => PathBuf::from("/dev/log"),
+        };
+        let native = target == Path::new(NATIVE_LOG) || !target.exists();
+        let path = if native { Path::new(NATIVE) } else { &target };
+        let (socket, native, path) = match connected(path) {
+            None if native => (connected(&target), false, target.as_path()),
+            socket => (socket, native, path),
+        };
+        let parent = path.parent().unwrap_or(Path::new("/"));
         let folder = open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let socket = connected(&target);
-        let name = target.file_name().map_or_else(|| PathBuf::from("log"), PathBuf::from);
-        Self { socket, folder, name, silent: false }
+        let name = path.file_name().map_or_else(|| PathBuf::from("log"), PathBuf::from);
+        Self { socket, folder, name, native, key: key::find(), silent: false }
     }
 
     /// A journal that writes nothing: a build tree borrows no privilege, so there is nothing to account for.
     pub fn none() -> Self {
-        Self { socket: None, folder: None, name: PathBuf::new(), silent: true }
+        Self { socket: None, folder: None, name: PathBuf::new(), native: false, key: None, silent: true }
     }
 
     /// A detached mount of the socket's folder stands for it from here on.
@@ -65,27 +86,18 @@ impl Journal {
     }
 
     /// Writes one line; an error says that it was not taken.
-    pub fn write(&mut self, severity: Severity, line: &str) -> Result<(), Errno> {
+    pub fn write(&mut self, severity: Severity, line: &Line) -> Result<(), Errno> {
         if self.silent {
             return Ok(());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        let t = identity::local_time(now);
-        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let month = months.get(usize::from(t.month).wrapping_sub(1)).unwrap_or(&"Jan");
-        let text = format!(
-            "<{}>{month} {:2} {:02}:{:02}:{:02} caplet[{}]: {line}",
-            FACILITY | severity as u8,
-            t.day,
-            t.hour,
-            t.minute,
-            t.second,
-            std::process::id(),
-        );
-        match self.try_send(text.as_bytes()) {
+        // Whoever may set the clock cannot change the order of records within a boot.
+        let text = line.clone().field("up", format!("{:.3}", process::boot_time().as_secs_f64())).text();
+        let text = self.key.as_ref().map_or_else(|| text.clone(), |key| key.seal(&text));
+        let packet = if self.native { native(severity, line, &text) } else { syslog(severity, &text) };
+        match self.try_send(&packet) {
             Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::EPIPE) => {
                 self.reconnect();
-                self.try_send(text.as_bytes())
+                self.try_send(&packet)
             }
             done => done,
         }
@@ -126,42 +138,91 @@ fn connected(path: &Path) -> Option<OwnedFd> {
     Some(socket)
 }
 
+/// As syslog(3) writes it, in the machine's time.
+fn syslog(severity: Severity, text: &str) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let t = identity::local_time(now);
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months.get(usize::from(t.month).wrapping_sub(1)).unwrap_or(&"Jan");
+    format!(
+        "<{}>{month} {:2} {:02}:{:02}:{:02} caplet[{}]: {text}",
+        FACILITY << 3 | severity as u8,
+        t.day,
+        t.hour,
+        t.minute,
+        t.second,
+        std::process::id(),
+    )
+    .into_bytes()
+}
+
+/// As sd_journal_send(3) writes it: the same line as MESSAGE, and each field as one of the journal's. Values go with
+/// their length before them, so that none can hold the beginning of another.
+fn native(severity: Severity, line: &Line, text: &str) -> Vec<u8> {
+    let mut packet = format!(
+        "MESSAGE={text}\nPRIORITY={}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=caplet\nSYSLOG_PID={}\nCAPLET_EVENT={}\n",
+        severity as u8,
+        std::process::id(),
+        line.event,
+    )
+    .into_bytes();
+    for (key, value) in &line.fields {
+        packet.extend_from_slice(format!("CAPLET_{}\n", key.to_ascii_uppercase()).as_bytes());
+        packet.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        packet.extend_from_slice(value);
+        packet.push(b'\n');
+    }
+    packet
+}
+
 /// One line under construction: an event and `key=value` fields that parse back.
-#[derive(Debug)]
-pub struct Line(String);
+#[derive(Debug, Clone)]
+pub struct Line {
+    event: &'static str,
+    fields: Vec<(&'static str, Vec<u8>)>,
+}
 
 impl Line {
-    pub fn new(event: &str) -> Self {
-        Self(event.into())
+    pub fn new(event: &'static str) -> Self {
+        Self { event, fields: Vec::with_capacity(16) }
     }
-    pub fn field(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
-        use std::os::unix::ffi::OsStrExt;
-        self.0.push(' ');
-        self.0.push_str(key);
-        self.0.push('=');
-        let value = value.as_ref().as_bytes();
-        if !value.is_empty() {
-            self.0.push_str(&log_value(value));
-        }
+    pub fn field(mut self, key: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.fields.push((key, value.as_ref().as_bytes().into()));
         self
     }
     pub fn person(self, person: &Person) -> Self {
         self.field("user", &person.name).field("uid", person.uid.to_string())
     }
-    pub fn command(self, argv: &[std::ffi::OsString]) -> Self {
-        use std::os::unix::ffi::OsStrExt;
+    pub fn command(self, argv: &[OsString]) -> Self {
         let words: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
         self.field("command", log_command(&words, LONGEST_COMMAND))
     }
-    pub fn text(&self) -> &str {
-        &self.0
+    pub fn text(&self) -> String {
+        let mut text = String::from(self.event);
+        for (key, value) in &self.fields {
+            text.push(' ');
+            text.push_str(key);
+            text.push('=');
+            if !value.is_empty() {
+                text.push_str(&log_value(value));
+            }
+        }
+        text
     }
 }
 
+/// Whether a line was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logged {
+    Yes,
+    No,
+}
+
 /// Writes a line that the policy may insist on.
-pub fn insist(journal: &mut Journal, required: bool, severity: Severity, line: &Line) -> Result<(), Error> {
-    match journal.write(severity, line.text()) {
+pub fn insist(journal: &mut Journal, required: bool, severity: Severity, line: &Line) -> Result<Logged, Error> {
+    match journal.write(severity, line) {
         Err(_) if required => Err(Error::Unlogged),
-        _ => Ok(()),
+        Err(_) => Ok(Logged::No),
+        Ok(()) => Ok(Logged::Yes),
     }
 }

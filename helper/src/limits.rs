@@ -28,21 +28,39 @@ fn resource(name: &str) -> Option<u32> {
     })
 }
 
-/// What the command's limits shall be: resource, soft, hard.
+/// What the command's limits shall be: resource, soft, hard; and which of them the profile says.
 #[derive(Debug, Clone, Default)]
-pub struct Limits(Vec<(u32, u64, u64)>);
+pub struct Limits(Vec<(u32, u64, u64)>, Vec<u32>);
 
 impl Limits {
     /// The caller's own, with the profile's over them.
     pub fn of(inherited: &[(u32, u64, u64)], profile: &[Limit]) -> Result<Self, Error> {
-        let mut limits = inherited.to_vec();
+        let (mut limits, mut fixed) = (inherited.to_vec(), Vec::new());
         for limit in profile {
             let number = resource(limit.name)
                 .ok_or_else(|| Error::Unsupported(format!("limit \"{}\" is unknown to this kernel", limit.name)))?;
             limits.retain(|(r, _, _)| *r != number);
             limits.push((number, limit.soft, limit.hard));
+            fixed.push(number);
         }
-        Ok(Self(limits))
+        Ok(Self(limits, fixed))
+    }
+
+    /// Takes one over that a session module of PAM has set, unless the profile says another.
+    pub fn take_over(&mut self, resource: u32, is_hard: bool, value: u64) -> Result<(), Error> {
+        if self.1.contains(&resource) {
+            return Ok(());
+        }
+        let (mut soft, mut hard) = match self.0.iter().position(|(r, _, _)| *r == resource) {
+            Some(at) => {
+                let (_, soft, hard) = self.0.swap_remove(at);
+                (soft, hard)
+            }
+            None => process::limit(resource).map_err(call("prlimit"))?,
+        };
+        *(if is_hard { &mut hard } else { &mut soft }) = value;
+        self.0.push((resource, soft.min(hard), hard));
+        Ok(())
     }
 
     /// Lifts the hard values that lie above ours, with CAP_SYS_RESOURCE of the machine.

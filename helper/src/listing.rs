@@ -10,11 +10,11 @@ use std::io::Write as _;
 pub fn write(profiles: &[&Profile], defaults: &Defaults) -> std::io::Result<()> {
     let mut text = String::new();
     for profile in profiles {
-        text.push_str(line(profile).text());
+        text.push_str(&line(profile).text());
         text.push('\n');
     }
     if let Some(contact) = &defaults.contact {
-        text.push_str(Line::new("contact").field("text", contact).text());
+        text.push_str(&Line::new("contact").field("text", contact).text());
         text.push('\n');
     }
     std::io::stdout().write_all(text.as_bytes())

@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), no_main)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod authenticate;
 mod caller;
 mod capset;
@@ -36,14 +37,13 @@ use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
 use hygiene::Power;
-use journal::Journal;
 use plan::Plan;
 use std::os::fd::OwnedFd;
 use supervise::relay::Relay;
 use supervise::terminal::Outer;
 use supervise::{guard, wire};
 use sys::process::{self, Fork};
-use trail::Recorded;
+use trail::{Recorded, Trail};
 
 /// Where the front end is installed; set at build time.
 const BINDIR: &str = match option_env!("CAPLET_BINDIR") {
@@ -72,31 +72,41 @@ fn start() -> i32 {
 /// The steps, in order. None goes back.
 fn run() -> Result<i32, Error> {
     let inherited = hygiene::take_over()?;
+    let power = inherited.power;
     let words = inherited.argv.get(1..).unwrap_or_default();
     let request = Request::decode(words).map_err(Error::Usage)?;
+    match request.verb {
+        Verb::Forget => return forget(power),
+        Verb::Sweep if power == Power::Setuid => return trail::sweep().map(|()| 0),
+        Verb::Sweep => return Ok(0),
+        Verb::Run | Verb::Judge | Verb::List => {}
+    }
     let person = Person::find()?;
     let cwd = std::env::current_dir().ok();
     let moment = Moment::now()?;
     let caller = person.as_caller()?;
-    let policy = policy_files::read(inherited.power, request.policy.as_deref(), &caller);
-    let mut trail = Trail { power: inherited.power, person: &person, journal: None };
+    let policy = policy_files::read(power, request.policy.as_deref(), &caller);
+    let mut trail = Trail::new(power, &person);
     let policy = policy.map_err(|error| trail.fault(error))?;
     let verdict = consider(&policy, &caller, &moment, &person, &request);
-    let verdict = match request.verb {
-        Verb::Run => verdict,
-        Verb::Judge => return trail.answer(&request, verdict),
-        Verb::List => return trail.list(&request, &policy, &caller, &moment, &person, verdict),
+    let grant = match request.verb {
+        Verb::Judge => return answer(&mut trail, &request, verdict),
+        Verb::List => {
+            trail.probe("list", &request, &verdict);
+            return list(&policy, &caller, &moment);
+        }
+        _ => verdict.map_err(|refusal| trail.refuse(&request, &refusal))?,
     };
-    let grant = verdict.map_err(|refusal| trail.refuse(&request, &refusal))?;
     descriptors::check()?;
-    let granted = authenticate::authenticate(grant)?;
     drop(policy);
-    let power = inherited.power;
-    let plan = Plan::of(granted.grant(), &person, &caller, &request, inherited, cwd.clone(), moment.held);
-    let plan = plan.map_err(|error| trail.impossible(&request, error))?;
+    let pending = authenticate::begin(grant, &request, &person, &inherited, &mut trail)?;
+    // Plain data, made while PAM works.
+    let plan = Plan::of(pending.grant(), &person, &caller, &request, &inherited, cwd.clone(), moment.held);
+    let granted = pending.finish(&request, &person, &mut trail)?;
+    let name = granted.grant().profile().name.clone();
+    let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before::prepare(plan.isolation.is_some())?;
-    let journal = trail.into_journal()?;
-    let recorded = Recorded::of(granted, person.clone(), journal, &request, cwd.as_deref(), power == Power::Setuid)?;
+    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
     supervise(plan, recorded, person, before)
@@ -124,7 +134,7 @@ fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> 
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
-            recorded.into_ending().end("failed:125");
+            recorded.into_ending().end("failed:125", None);
             return Err(call("fork")(errno));
         }
     };
@@ -186,90 +196,33 @@ fn announce(grant: &Grant, request: &Request, power: Power) {
     }
 }
 
-/// The way to the log, opened with the real uid 0, so that its records carry credentials that no user can forge.
-struct Trail<'a> {
-    power: Power,
-    person: &'a Person,
-    journal: Option<Journal>,
+/// `--dry-run`.
+fn answer(trail: &mut Trail<'_>, request: &Request, verdict: Result<Grant, Refusal>) -> Result<i32, Error> {
+    trail.probe("judge", request, &verdict);
+    let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
+    let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
+    let scope = trail::scope_name(grant.profile().scope);
+    let text = format!("granted by profile \"{}\" ({scope}): {caps}\n", grant.profile().name);
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    Ok(0)
 }
 
-impl Trail<'_> {
-    /// The real uid becomes 0: a user namespace inherits the real uid's limits, records carry it, and the user can
-    /// no longer signal a half-built session. Not before the judgement: it is made with the user's uid.
-    fn journal(&mut self) -> Result<&mut Journal, Error> {
-        if self.journal.is_none() {
-            self.journal = Some(match self.power {
-                Power::None => Journal::none(),
-                Power::Setuid => {
-                    sys::identity::set_group(0).map_err(call("setresgid(0)"))?;
-                    sys::identity::set_user(0).map_err(call("setresuid(0)"))?;
-                    if !nix::unistd::getuid().is_root() || nix::unistd::getgid().as_raw() != 0 {
-                        return Err(Error::NotAsGranted("the helper's own ids did not change".into()));
-                    }
-                    Journal::open()
-                }
-            });
-        }
-        self.journal.as_mut().ok_or(Error::Unlogged)
+/// `list`.
+fn list(policy: &Document, caller: &Caller, moment: &Moment) -> Result<i32, Error> {
+    let nothing = |_: &str| false;
+    let own = own_profiles(policy, caller, &world(moment, &nothing));
+    match listing::write(&own, &policy.defaults) {
+        Ok(()) => Ok(0),
+        Err(error) => Err(hygiene::io("write to standard output", &error)),
     }
+}
 
-    fn into_journal(mut self) -> Result<Journal, Error> {
-        self.journal()?;
-        self.journal.take().ok_or(Error::Unlogged)
-    }
-
-    fn fault(&mut self, error: Error) -> Error {
-        let person = self.person;
-        if let (Error::Policy { detail, .. }, Ok(journal)) = (&error, self.journal()) {
-            trail::fault(journal, person, detail);
-        }
-        error
-    }
-
-    fn refuse(&mut self, request: &Request, refusal: &Refusal) -> Error {
-        let person = self.person;
-        if let Ok(journal) = self.journal() {
-            trail::refused(journal, person, request, refusal.log_reason());
-        }
-        Error::Refused(refusal.lines().to_vec())
-    }
-
-    /// A grant that cannot become a session here.
-    fn impossible(&mut self, request: &Request, error: Error) -> Error {
-        let (person, reason) = (self.person, error.lines().join("; "));
-        if let Ok(journal) = self.journal() {
-            trail::refused(journal, person, request, &reason);
-        }
-        error
-    }
-
-    /// `--dry-run`.
-    fn answer(&mut self, request: &Request, verdict: Result<Grant, Refusal>) -> Result<i32, Error> {
-        let person = self.person;
-        trail::probe(self.journal()?, person, "judge", request, &verdict);
-        let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
-        let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
-        let scope = trail::scope_name(grant.profile().scope);
-        let text = format!("granted by profile \"{}\" ({scope}): {caps}\n", grant.profile().name);
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
-        Ok(0)
-    }
-
-    fn list(
-        &mut self,
-        request: &Request,
-        policy: &Document,
-        caller: &Caller,
-        moment: &Moment,
-        person: &Person,
-        verdict: Result<Grant, Refusal>,
-    ) -> Result<i32, Error> {
-        trail::probe(self.journal()?, person, "list", request, &verdict);
-        let nothing = |_: &str| false;
-        let own = own_profiles(policy, caller, &world(moment, &nothing));
-        match listing::write(&own, &policy.defaults) {
-            Ok(()) => Ok(0),
-            Err(error) => Err(hygiene::io("write to standard output", &error)),
-        }
+/// `forget`.
+fn forget(power: Power) -> Result<i32, Error> {
+    let uid = nix::unistd::getuid();
+    match (uid.is_root(), power) {
+        (true, _) => Err(Error::RootForgets),
+        (false, Power::None) => Ok(0),
+        (false, Power::Setuid) => authenticate::cache::forget(uid.as_raw()).map(|()| 0),
     }
 }

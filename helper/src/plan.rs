@@ -27,7 +27,7 @@ use std::time::Duration;
 pub struct Plan {
     pub target: Target,
     pub limits: Limits,
-    pub umask: u32,
+    pub umask: Umask,
     /// Supplementary groups, narrowed.
     pub groups: Vec<u32>,
     pub environment: Environment,
@@ -39,9 +39,25 @@ pub struct Plan {
     pub home: PathBuf,
     pub lifetime: Option<Duration>,
     pub quiet: bool,
+    /// Whether the new session keyring shows the user's own, as pam_keyinit(8) leaves it: host sessions with a PAM
+    /// session. An isolated one has a user keyring of its own namespace.
+    pub user_keyring: bool,
     /// `None`: host scope.
     pub isolation: Option<Isolation>,
     pub power: Power,
+}
+
+/// The command's umask, and whether the profile says so.
+#[derive(Debug, Clone, Copy)]
+pub struct Umask {
+    pub mask: u32,
+    pub fixed: bool,
+}
+
+impl Umask {
+    pub fn set(self) {
+        nix::sys::stat::umask(Mode::from_bits_truncate(self.mask));
+    }
 }
 
 /// What is executed at the end.
@@ -82,7 +98,7 @@ impl Plan {
         person: &Person,
         caller: &Caller,
         request: &Request,
-        inherited: Inherited,
+        inherited: &Inherited,
         cwd: Option<PathBuf>,
         held: CapSet,
     ) -> Result<Self, Error> {
@@ -95,15 +111,16 @@ impl Plan {
         Ok(Self {
             target: target(grant, person, &groups),
             limits: Limits::of(&inherited.limits, &profile.limits)?,
-            umask: profile.umask.unwrap_or(inherited.umask),
+            umask: Umask { mask: profile.umask.unwrap_or(inherited.umask), fixed: profile.umask.is_some() },
             groups,
             environment: Environment::of(grant, person, &inherited.environment),
             start: launch(grant, person, request, inherited.power)?,
-            ignored: inherited.ignored,
+            ignored: inherited.ignored.clone(),
             cwd,
             home: person.home.clone(),
             lifetime: profile.max_lifetime.map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
             quiet: request.quiet,
+            user_keyring: profile.pam_session && profile.scope == Scope::Host,
             isolation,
             power: inherited.power,
         })

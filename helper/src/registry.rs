@@ -9,6 +9,8 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::os::fd::OwnedFd;
 
 const FOLDER: &str = "/run/caplet";
+/// With more sessions than these only the caller's own are looked through for dead ones.
+const FEW: usize = 64;
 
 /// A session's place, held as long as this value lives.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ impl Slot {
         for number in 0..max {
             let name = format!("{uid}.{number}");
             if let Some(lock) = lock(&folder, &name)? {
+                nix::unistd::ftruncate(&lock, 0).map_err(call("ftruncate a session record"))?;
                 return Ok(Self { lock, folder, name });
             }
         }
@@ -46,6 +49,53 @@ impl Slot {
     pub fn release(&self) {
         let _ = unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
+}
+
+/// Where proofs of identity are kept: a folder that root alone can even look into.
+pub fn private_folder() -> Result<OwnedFd, Error> {
+    let folder = folder()?;
+    let named = |what: &str| format!("{what} {FOLDER}/auth");
+    match nix::sys::stat::mkdirat(&folder, "auth", Mode::from_bits_truncate(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(call(named("mkdir"))(errno)),
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let private = openat(&folder, "auth", flags, Mode::empty()).map_err(call(named("open")))?;
+    let stat = fstat(&private).map_err(call(named("fstat")))?;
+    if stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
+        return Err(call(named("the folder must be root's alone:"))(Errno::EPERM));
+    }
+    Ok(private)
+}
+
+/// Takes the records of sessions whose guard was killed: nobody holds their lock. Among many sessions only those of
+/// `uid`, so that a start does not cost more the more there are; `None`: all.
+pub fn dead(uid: Option<u32>) -> Result<Vec<String>, Error> {
+    let folder = folder()?;
+    let copy = folder.try_clone().map_err(|e| crate::hygiene::io("dup", &e))?;
+    let mut entries = nix::dir::Dir::from_fd(copy).map_err(call(format!("read {FOLDER}")))?;
+    let mut names: Vec<String> = entries
+        .iter()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()))
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.'))
+        .collect();
+    if let Some(uid) = uid.filter(|_| names.len() > FEW) {
+        names.retain(|name| name.starts_with(&format!("{uid}.")));
+    }
+    Ok(names.iter().filter_map(|name| take_dead(&folder, name)).collect())
+}
+
+/// An empty record is one that is about to be written.
+fn take_dead(folder: &OwnedFd, name: &str) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file = openat(folder, name, flags, Mode::empty()).ok()?;
+    let stat = fstat(&file).ok()?;
+    if stat.st_size == 0 || stat.st_nlink == 0 || !process::try_lock(&file).ok()? || fstat(&file).ok()?.st_nlink == 0 {
+        return None;
+    }
+    let text = std::io::read_to_string(std::fs::File::from(file.try_clone().ok()?)).ok()?;
+    unlinkat(folder, name, UnlinkatFlags::NoRemoveDir).ok()?;
+    Some(text)
 }
 
 fn folder() -> Result<OwnedFd, Error> {

@@ -1,17 +1,147 @@
-//! The records of one session: a place in the registry, `grant` before anything is built, `end` after all is over.
+//! What stays of a request: the log's lines, and the record of a running session, which has a place in the registry
+//! from before its `grant` line until after its `end`.
 
-use crate::authenticate::Authenticated;
+use crate::audit;
+use crate::authenticate::{Authenticated, Session, Word};
 use crate::caller::{Person, terminal_name};
-use crate::error::{Error, call};
-use crate::journal::{Journal, Line, Severity, insist};
-use crate::registry::Slot;
-use crate::sys::process;
+use crate::error::{Error, call, say};
+use crate::hygiene::Power;
+use crate::journal::{Journal, Line, Logged, Severity, insist};
+use crate::registry::{self, Slot};
+use crate::sys::identity;
+use crate::sys::process::{self, Usage};
 use caplet_policy::document::Scope;
+use caplet_policy::escape::parse_log_line;
 use caplet_policy::judge::{Grant, Refusal};
 use caplet_policy::request::{Request, Start};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
+
+/// The way to the log of one request, opened with the real uid 0, so that its records carry credentials that no user
+/// can forge.
+#[derive(Debug)]
+pub struct Trail<'a> {
+    power: Power,
+    person: &'a Person,
+    journal: Option<Journal>,
+}
+
+impl<'a> Trail<'a> {
+    pub fn new(power: Power, person: &'a Person) -> Self {
+        Self { power, person, journal: None }
+    }
+
+    pub fn journal(&mut self) -> Result<&mut Journal, Error> {
+        if self.journal.is_none() {
+            self.journal = Some(match self.power {
+                Power::None => Journal::none(),
+                Power::Setuid => open_as_root()?,
+            });
+        }
+        self.journal.as_mut().ok_or(Error::Unlogged)
+    }
+
+    fn into_journal(mut self) -> Result<Journal, Error> {
+        self.journal()?;
+        self.journal.take().ok_or(Error::Unlogged)
+    }
+
+    /// A faulty policy, with what root needs to mend it.
+    pub fn fault(&mut self, error: Error) -> Error {
+        if let Error::Policy { detail, .. } = &error {
+            let line = Line::new("fault").person(self.person).field("reason", detail);
+            self.write(Severity::Warning, &line);
+        }
+        error
+    }
+
+    /// A refusal of the judge.
+    pub fn refuse(&mut self, request: &Request, refusal: &Refusal) -> Error {
+        self.refused(request.profile.as_deref().unwrap_or_default(), request, refusal.log_reason());
+        Error::Refused(refusal.lines().to_vec())
+    }
+
+    /// A grant that cannot become a session here.
+    pub fn impossible(&mut self, profile: &str, request: &Request, error: Error) -> Error {
+        self.refused(profile, request, &error.lines().join("; "));
+        error
+    }
+
+    /// Any refusal.
+    pub fn refused(&mut self, profile: &str, request: &Request, reason: &str) {
+        let line = asked(Line::new("refuse"), self.person, profile, request);
+        let line = line.field("reason", reason).command(&command(request));
+        self.write(Severity::Warning, &line);
+        self.audit(request, false);
+    }
+
+    /// An attempt to authenticate that failed.
+    pub fn failed(&mut self, profile: &str, request: &Request, tries: u32, reason: &str) {
+        let line = asked(Line::new("auth-failure"), self.person, profile, request)
+            .field("try", tries.to_string())
+            .field("tty", terminal_name().unwrap_or_default())
+            .field("reason", reason)
+            .command(&command(request));
+        self.write(Severity::Warning, &line);
+    }
+
+    /// A question that ran nothing.
+    pub fn probe(&mut self, verb: &str, request: &Request, verdict: &Result<Grant, Refusal>) {
+        let profile = match verdict {
+            Ok(grant) => grant.profile().name.as_str(),
+            Err(_) => request.profile.as_deref().unwrap_or_default(),
+        };
+        let line = asked(Line::new("probe").field("verb", verb), self.person, profile, request)
+            .field("verdict", verdict.as_ref().map_or_else(Refusal::log_reason, |_| "granted"))
+            .command(&command(request));
+        self.write(Severity::Info, &line);
+    }
+
+    fn write(&mut self, severity: Severity, line: &Line) {
+        if let Ok(journal) = self.journal() {
+            let _ = journal.write(severity, line);
+        }
+    }
+
+    fn audit(&self, request: &Request, granted: bool) {
+        if self.power == Power::Setuid {
+            tell_audit(request, granted);
+        }
+    }
+}
+
+/// The ids become root's, and stay so until the session is built: a user namespace inherits the real uid's limits,
+/// records carry it, and the user can no longer signal a half-built session. Not before the judgement: it is made with
+/// the user's uid.
+fn open_as_root() -> Result<Journal, Error> {
+    identity::set_group(0).map_err(call("setresgid(0)"))?;
+    identity::set_user(0).map_err(call("setresuid(0)"))?;
+    if !nix::unistd::getuid().is_root() || nix::unistd::getgid().as_raw() != 0 {
+        return Err(Error::NotAsGranted("the helper's own ids did not change".into()));
+    }
+    Ok(Journal::open())
+}
+
+/// Writes the `end` of every session whose guard was killed (the verb `sweep`).
+pub fn sweep() -> Result<(), Error> {
+    bury(&mut open_as_root()?, None)
+}
+
+fn bury(journal: &mut Journal, uid: Option<u32>) -> Result<(), Error> {
+    for record in registry::dead(uid)? {
+        let Some((_, fields)) = parse_log_line(&record) else { continue };
+        let mut line = Line::new("end");
+        for key in ["id", "user", "uid", "profile"] {
+            let value = fields.iter().find(|(k, _)| k == key).map_or(&[][..], |(_, value)| value);
+            line = line.field(key, OsStr::from_bytes(value));
+        }
+        let _ = journal.write(Severity::Notice, &line.field("status", "lost"));
+    }
+    Ok(())
+}
 
 /// A grant that was authenticated and stands in the log: only such a one can be built.
 #[derive(Debug)]
@@ -30,13 +160,15 @@ impl Recorded {
     pub fn of(
         grant: Authenticated,
         person: Person,
-        mut journal: Journal,
+        trail: Trail<'_>,
         request: &Request,
         cwd: Option<&Path>,
-        borrowed: bool,
     ) -> Result<Self, Error> {
+        let borrowed = trail.power == Power::Setuid;
+        let mut journal = trail.into_journal()?;
         let profile = grant.grant().profile();
-        let id: String = process::random().map_err(call("getrandom"))?.iter().map(|b| format!("{b:02x}")).collect();
+        let id: [u8; 4] = process::random().map_err(call("getrandom"))?;
+        let id: String = id.iter().map(|b| format!("{b:02x}")).collect();
         let granted = grant.grant();
         let line = asked(Line::new("grant").field("id", &id), &person, &profile.name, request)
             .field("scope", scope_name(profile.scope))
@@ -45,15 +177,29 @@ impl Recorded {
             .field("cwd", cwd.unwrap_or(Path::new("")))
             .field("rule", format!("{}:{}", granted.rule().file, granted.rule().line))
             .command(&command(request));
-        let slot = if borrowed { Some(Slot::take(person.uid, profile.max_sessions)?) } else { None };
-        let logged = insist(&mut journal, granted.defaults().log_required, Severity::Notice, &line);
-        if let Some(slot) = &slot {
-            match logged {
-                Ok(()) => slot.record(line.text()),
-                Err(_) => slot.release(),
+        let slot = match borrowed {
+            true => {
+                bury(&mut journal, Some(person.uid))?;
+                let slot = Slot::take(person.uid, profile.max_sessions)?;
+                // Before the line: whoever kills us between the two leaves an end too many, not one too few.
+                slot.record(&line.text());
+                Some(slot)
+            }
+            false => None,
+        };
+        match insist(&mut journal, granted.defaults().log_required, Severity::Notice, &line) {
+            Ok(Logged::No) if !request.quiet => {
+                say("the system log takes nothing now: this session is not in it");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                slot.iter().for_each(Slot::release);
+                return Err(error);
             }
         }
-        logged?;
+        if borrowed {
+            tell_audit(request, true);
+        }
         Ok(Self { grant, id, person, journal, slot, since: process::boot_time() })
     }
 
@@ -67,9 +213,9 @@ impl Recorded {
 
     /// The part that the guard keeps: what is needed to write `end`, and the place in the registry.
     pub fn into_ending(self) -> Ending {
-        let line =
-            Line::new("end").field("id", &self.id).person(&self.person).field("profile", &self.grant().profile().name);
-        Ending { line, journal: self.journal, slot: self.slot, since: self.since }
+        let (grant, session) = self.grant.into_parts();
+        let line = Line::new("end").field("id", &self.id).person(&self.person).field("profile", &grant.profile().name);
+        Ending { line, journal: self.journal, slot: self.slot, session, since: self.since }
     }
 }
 
@@ -79,6 +225,7 @@ pub struct Ending {
     line: Line,
     journal: Journal,
     slot: Option<Slot>,
+    session: Option<Session>,
     since: Duration,
 }
 
@@ -89,42 +236,37 @@ impl Ending {
         self.slot.as_mut().map_or(Ok(()), Slot::enclose)
     }
 
-    /// Writes `end` and gives the place back. `status` is `exit:0`, `signal:9` or `failed:125`. Nothing is closed:
-    /// to take a detached mount apart costs more than all else here, and the end of the process does it.
-    pub fn end(mut self, status: &str) {
+    /// Waits for the PAM session, if there is one; what its modules changed.
+    pub fn changes(&self, relay: &OwnedFd) -> Result<Vec<Word>, Error> {
+        self.session.as_ref().map_or(Ok(Vec::new()), |session| session.opened(relay.as_fd()))
+    }
+
+    /// Writes `end`, gives the place back, and has the PAM session closed. `status` is `exit:0`, `signal:9` or `failed:125`.
+    /// Nothing is closed: to take a detached mount apart costs more than all else here, and the end of the process
+    /// does it.
+    pub fn end(mut self, status: &str, usage: Option<Usage>) {
         let seconds = process::boot_time().saturating_sub(self.since).as_secs();
-        let line = self.line.field("status", status).field("seconds", seconds.to_string());
-        let _ = self.journal.write(Severity::Notice, line.text());
+        if let Some(session) = &self.session {
+            session.close(); // while the record is written
+        }
+        let mut line = self.line.field("status", status).field("seconds", seconds.to_string());
+        if let Some(usage) = usage {
+            line = line.field("cpu", format!("{:.3}", usage.cpu.as_secs_f64())).field("peak", usage.peak.to_string());
+        }
+        let _ = self.journal.write(Severity::Notice, &line);
         if let Some(slot) = &self.slot {
             slot.release();
         }
-        std::mem::forget((self.journal, self.slot));
+        if let Some(session) = &self.session {
+            session.wait_closed();
+        }
+        std::mem::forget((self.journal, self.slot, self.session));
     }
 }
 
-/// Logs a refusal of the judge, or any other of ours.
-pub fn refused(journal: &mut Journal, person: &Person, request: &Request, reason: &str) {
-    let profile = request.profile.as_deref().unwrap_or_default();
-    let line = asked(Line::new("refuse"), person, profile, request).field("reason", reason).command(&command(request));
-    let _ = journal.write(Severity::Warning, line.text());
-}
-
-/// Logs a faulty policy, with what root needs to mend it.
-pub fn fault(journal: &mut Journal, person: &Person, detail: &str) {
-    let line = Line::new("fault").person(person).field("reason", detail);
-    let _ = journal.write(Severity::Warning, line.text());
-}
-
-/// Logs a question that ran nothing.
-pub fn probe(journal: &mut Journal, person: &Person, verb: &str, request: &Request, verdict: &Result<Grant, Refusal>) {
-    let profile = match verdict {
-        Ok(grant) => grant.profile().name.as_str(),
-        Err(_) => request.profile.as_deref().unwrap_or_default(),
-    };
-    let line = asked(Line::new("probe").field("verb", verb), person, profile, request)
-        .field("verdict", verdict.as_ref().map_or_else(Refusal::log_reason, |_| "granted"))
-        .command(&command(request));
-    let _ = journal.write(Severity::Info, line.text());
+fn tell_audit(request: &Request, granted: bool) {
+    let cwd = std::env::current_dir().unwrap_or_default();
+    audit::tell(&command(request), &cwd, terminal_name().as_deref(), granted);
 }
 
 fn asked(line: Line, person: &Person, profile: &str, request: &Request) -> Line {

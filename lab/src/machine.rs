@@ -80,6 +80,11 @@ impl Lab {
             self.install("/usr/bin/caplet-shell", &programs.caplet, 0o755);
             self.install(HELPER, &programs.helper, 0o4755);
             self.inside(|| std::fs::create_dir_all("/etc/caplet/policy.d")).expect("mkdir");
+            let family: &[u8] = match Path::new("/etc/pam.d/system-auth").exists() {
+                true => include_bytes!("../../etc/pam.d/caplet.redhat"),
+                false => include_bytes!("../../etc/pam.d/caplet.debian"),
+            };
+            self.install("/etc/pam.d/caplet", family, 0o644);
         }
         for file in &plan.files {
             self.put(file);
@@ -282,6 +287,25 @@ impl Lab {
     #[track_caller]
     pub fn set_policy(&self, text: &str) {
         self.write("/etc/caplet/policy.toml", text, 0o640, "root");
+    }
+
+    /// Replaces `/etc/pam.d/caplet`.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    #[track_caller]
+    pub fn set_pam(&self, text: &str) {
+        self.write("/etc/pam.d/caplet", text, 0o644, "root");
+    }
+
+    /// Gives a user a password, hashed in a way that costs little time.
+    ///
+    /// # Panics
+    /// Where it cannot be set.
+    #[track_caller]
+    pub fn set_password(&self, user: &str, password: &str) {
+        let line = format!("{user}:{password}\n");
+        self.task("root", ["chpasswd", "-c", "SHA512", "-s", "1000"]).stdin(line).run().expect_ok();
     }
 
     /// A symbolic link.

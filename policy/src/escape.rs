@@ -205,7 +205,7 @@ impl Cut {
 #[allow(clippy::type_complexity)] // an event word and its fields
 pub fn parse_log_line(line: &str) -> Option<(String, Vec<(String, Vec<u8>)>)> {
     let (event, mut rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-    if event.is_empty() || !event.bytes().all(|b| b.is_ascii_lowercase()) {
+    if event.is_empty() || !event.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
         return None;
     }
     let mut fields = Vec::new();

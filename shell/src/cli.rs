@@ -1,6 +1,9 @@
 //! The command line: flags and helps (clap) on one side, what the person wishes on the other. No word of an error.
 
+mod after_help;
+
 use crate::check::Question;
+use crate::log::{self, Whose};
 use crate::messages::{FAILURE, NO, Trouble, USAGE};
 use crate::{quoting, usage};
 use caplet_policy::capability::{CapList, CapSet, NameError};
@@ -26,6 +29,10 @@ pub enum Wish {
     Caps { names: CapSet, json: bool },
     /// `edit`.
     Edit { path: Option<PathBuf> },
+    /// `forget`.
+    Forget,
+    /// `log`.
+    Log(log::Question),
     /// A help or the version, for stdout, and the exit code if it cannot be written.
     Text(String, u8),
 }
@@ -53,6 +60,8 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"check" => (check(), USAGE),
         b"caps" => (caps(), USAGE),
         b"edit" => (edit(), USAGE),
+        b"forget" => (forget(), USAGE),
+        b"log" => (log(), USAGE),
         _ => return usage::without_subcommand(words),
     };
     let name = command_name(first);
@@ -72,6 +81,8 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
             let strict = matches.get_flag("strict");
             Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from), strict })
         }
+        "forget" => Ok(Wish::Forget),
+        "log" => records(&mut matches).map(Wish::Log).map_err(no),
         "caps" => named(&mut matches).map(|names| Wish::Caps { names, json: matches.get_flag("json") }).map_err(no),
         _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
     }
@@ -87,7 +98,7 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 6] = ["run", "shell", "list", "check", "caps", "edit"];
+pub const SUBCOMMANDS: [&str; 8] = ["run", "shell", "list", "check", "caps", "edit", "forget", "log"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -123,6 +134,18 @@ fn question(matches: &mut ArgMatches) -> Result<Question, Trouble> {
     let (user, machine, at) = (text("as").unwrap_or_default(), text("machine"), text("at"));
     let policy = policy_file(matches)?.map(PathBuf::from);
     Ok(Question { user, machine, at, policy, request: request(matches, true)? })
+}
+
+/// What `caplet log` is to show.
+fn records(matches: &mut ArgMatches) -> Result<log::Question, Trouble> {
+    let mut given = |id: &str, option: &str| match matches.remove_one::<OsString>(id) {
+        Some(value) if value.is_empty() => Err(Trouble::NeedsValue { option: option.into() }),
+        value => Ok(value),
+    };
+    let user = given("user", "--user")?.map(Whose::read).transpose()?;
+    let since = given("since", "--since")?.map(log::since).transpose()?;
+    let file = given("file", "--file")?.map(PathBuf::from);
+    Ok(log::Question { user, since, file, json: matches.get_flag("json") })
 }
 
 fn policy_file(matches: &mut ArgMatches) -> Result<Option<OsString>, Trouble> {
@@ -175,9 +198,9 @@ pub fn whole() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), check(), caps(), edit()])
+        .subcommands([run(), shell(), list(), check(), caps(), edit(), forget(), log()])
         .subcommand_required(true)
-        .after_help(HELP_OF_CAPLET)
+        .after_help(after_help::CAPLET)
 }
 
 /// `caplet run`.
@@ -194,7 +217,7 @@ pub fn run() -> Command {
                 .num_args(0..)
                 .trailing_var_arg(true),
         )
-        .after_help(HELP_OF_RUN)
+        .after_help(after_help::RUN)
 }
 
 /// `caplet shell`.
@@ -203,7 +226,7 @@ pub fn shell() -> Command {
         .bin_name("caplet shell")
         .about("Start your own shell in a session")
         .override_usage("caplet shell [OPTIONS]")
-        .after_help(HELP_OF_SHELL)
+        .after_help(after_help::SHELL)
 }
 
 /// `caplet list`.
@@ -214,7 +237,7 @@ pub fn list() -> Command {
         .override_usage("caplet list [--json]")
         .arg(flag("json", None, "Print JSON, for programs"))
         .arg(policy())
-        .after_help(HELP_OF_LIST)
+        .after_help(after_help::LIST)
 }
 
 /// `caplet check`.
@@ -230,7 +253,7 @@ pub fn check() -> Command {
                 .help("A policy file, or a folder with policy.toml and policy.d/ [default: /etc/caplet]")
                 .value_parser(OsStringValueParser::new()),
         )
-        .after_help(HELP_OF_CHECK)
+        .after_help(after_help::CHECK)
 }
 
 /// `caplet caps`.
@@ -247,7 +270,7 @@ pub fn caps() -> Command {
                 .num_args(0..),
         )
         .arg(flag("json", None, "Print JSON, for programs"))
-        .after_help(HELP_OF_CAPS)
+        .after_help(after_help::CAPS)
 }
 
 /// `caplet check --as`: the flags and the command of `run` behind it.
@@ -268,7 +291,7 @@ pub fn check_as() -> Command {
                 .num_args(0..)
                 .trailing_var_arg(true),
         )
-        .after_help(HELP_OF_CHECK_AS)
+        .after_help(after_help::CHECK_AS)
 }
 
 /// `caplet edit`.
@@ -283,7 +306,29 @@ pub fn edit() -> Command {
                 .help("The file to edit or to make [default: /etc/caplet/policy.toml]")
                 .value_parser(OsStringValueParser::new()),
         )
-        .after_help(HELP_OF_EDIT)
+        .after_help(after_help::EDIT)
+}
+
+/// `caplet forget`.
+pub fn forget() -> Command {
+    plain(Command::new("forget"))
+        .bin_name("caplet forget")
+        .about("Forget that you have given your password: the next session asks again")
+        .override_usage("caplet forget")
+        .after_help(after_help::FORGET)
+}
+
+/// `caplet log`.
+pub fn log() -> Command {
+    plain(Command::new("log"))
+        .bin_name("caplet log")
+        .about("Read back the records of grants, refusals and ends; for root")
+        .override_usage("caplet log [--user USER] [--since TIME] [--json] [--file FILE]")
+        .arg(value("user", None, "USER", "Only what this user did: a login name, or #uid"))
+        .arg(value("since", None, "TIME", "Only what happened since then, as in: 2h"))
+        .arg(flag("json", None, "Print JSON, for programs: one object a line"))
+        .arg(value("file", None, "FILE", "Read this syslog file [default: the machine's log]"))
+        .after_help(after_help::LOG)
 }
 
 fn plain(command: Command) -> Command {
@@ -331,92 +376,6 @@ fn value(name: &'static str, short: Option<char>, shown: &'static str, help: &'s
         None => arg,
     }
 }
-
-const HELP_OF_CAPLET: &str = "\
-Examples:
-  caplet list                          what is yours, and what for
-  caplet run ip addr                   a command, in the first profile that fits
-  caplet run --cap-add NET_ADMIN ip link add br0 type bridge
-  caplet shell --cap-add NET_ADMIN     your shell, for more than one command
-  sudo caplet check                    administrators: is the policy in order?
-
-More on one of them: caplet run --help";
-
-const HELP_OF_RUN: &str = "\
-Options end at the first word of the command: in `caplet run -p lab ip -n route`
-the -n is ip's. Capabilities are named as in Docker: any case, CAP_ or not,
-several in one comma list or the option repeated.
-
-Examples:
-  caplet run --cap-add NET_ADMIN ip link add br0 type bridge
-  caplet run --cap-add ALL --cap-drop MKNOD make check
-  caplet run -p clock date -s 12:00
-  caplet run --dry-run --cap-add SYS_PTRACE strace true
-
-Exit code: the command's own; 128+N if signal N ended it; 125 if caplet refused
-or failed; 126 if the command could not be executed; 127 if it was not found.";
-
-const HELP_OF_SHELL: &str = "\
-The session ends with the shell: exit, or Ctrl-D.
-
-Examples:
-  caplet shell
-  caplet shell -p netlab --cap-add NET_ADMIN
-
-Exit code: the shell's own, or 125 if caplet refused or failed.";
-
-const HELP_OF_LIST: &str = "\
-Examples:
-  caplet list
-  caplet list --json | jq -r '.profiles[].name'
-
-Exit code: 0, or 1 if no profile is yours.";
-
-const HELP_OF_EDIT: &str = "\
-Opens a copy in VISUAL, EDITOR or vi (words, no shell), checks the whole policy
-with it, and only then puts it in the file's place, with its owner and mode.
-With a fault you edit again or give up; the file in force stays as it was.
-
-Examples:
-  sudo caplet edit
-  sudo EDITOR='emacs -nw' caplet edit /etc/caplet/policy.d/20-course.toml
-
-Exit code: 0 if it was replaced or nothing was changed, 1 if you gave up.";
-
-const HELP_OF_CAPS: &str = "\
-Colours are for terminals alone, and not with NO_COLOR set.
-
-Examples:
-  caplet caps
-  caplet caps sys_ptrace
-  caplet caps --json | jq -r '.[] | select(.docker) | .name'
-
-Exit code: 0.";
-
-const HELP_OF_CHECK_AS: &str = "\
-The same judge as the helper's. Each profile that did not fit is named with its
-line and the reason. Passwords, limits and accounts' states are not looked at.
-
-Examples:
-  sudo caplet check --as alice --cap-add NET_ADMIN ip route
-  sudo caplet check --as alice --machine lab-7 --at 2027-02-15 -p netlab
-  caplet check --as alice --policy ./policy.toml date -s 12:00
-
-Exit code: 0 if it would be granted, 1 if refused or the policy has a fault.";
-
-const HELP_OF_CHECK: &str = "\
-A policy with one fault grants nobody anything, so check before you install it.
-The installed one is for root alone to read: sudo caplet check
-
-Examples:
-  caplet check policy.toml
-  sudo caplet check
-  sudo caplet check --as alice --cap-add NET_ADMIN    (more: check --as x --help)
-
-Of the installed policy it also looks at what is around it: owners and modes of
-helper, policy and PAM file, mounts, login shells, subordinate ids.
-
-Exit code: 0 if there is no fault, 1 if there is one (--strict: or a warning).";
 
 /// The line that starts a session with the same wishes elsewhere: `caplet shell -p netlab --cap-add NET_ADMIN`.
 pub fn shell_line(request: &Request) -> (bool, Vec<OsString>) {

@@ -77,7 +77,7 @@ fn ask(policy: Option<OsString>) -> Result<Option<Own>, Trouble> {
         command.stdin(Stdio::null()).stderr(Stdio::inherit());
     })?;
     if let Some(signal) = answer.status.signal() {
-        return Err(Trouble::HelperKilled { signal });
+        return Err(Trouble::HelperKilled { undone: "no list", signal });
     }
     if answer.status.code().is_some_and(|code| code > 1) {
         return Ok(None);

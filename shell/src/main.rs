@@ -5,10 +5,12 @@ mod check;
 mod cli;
 mod columns;
 mod edit;
+mod forget;
 mod front;
 mod handbook;
 mod installed;
 mod listing;
+mod log;
 mod messages;
 mod quoting;
 mod session;
@@ -66,6 +68,8 @@ fn front_door(words: Vec<OsString>) -> ExitCode {
         Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),
         Ok(cli::Wish::Edit { path }) => edit::run(path.as_deref()),
+        Ok(cli::Wish::Forget) => forget::run(),
+        Ok(cli::Wish::Log(question)) => log::run(&question),
         Ok(cli::Wish::Caps { names, json }) => handbook::show(names, json),
         Ok(cli::Wish::Text(text, unwritten)) => messages::print(&text, unwritten),
         Err(no) => {

@@ -83,6 +83,8 @@ pub enum Trouble {
         error: io::Error,
     },
     HelperKilled {
+        /// What did not come about by it.
+        undone: &'static str,
         signal: i32,
     },
     HelperUnclear,
@@ -110,6 +112,35 @@ pub enum Trouble {
     EditorFailed {
         editor: OsString,
         status: std::process::ExitStatus,
+    },
+    ForgetInside {
+        profile: OsString,
+    },
+    /// What `log` can meet.
+    LogIsRoots,
+    LogInside {
+        profile: OsString,
+    },
+    NoTime(OsString),
+    NoUid(OsString),
+    NoLog {
+        files: &'static [&'static str],
+    },
+    LogUnreadable {
+        path: OsString,
+        error: io::Error,
+    },
+    JournalFailed {
+        status: std::process::ExitStatus,
+    },
+    NoKey {
+        path: OsString,
+        error: io::Error,
+    },
+    BadKey(OsString),
+    NoRecord {
+        place: OsString,
+        filtered: bool,
     },
     NotWritten {
         path: OsString,
@@ -171,9 +202,15 @@ impl Display for Trouble {
                 "--profile" => f.write_str("--profile needs a name, as in: -p netlab; yours are in: caplet list"),
                 "--as" => f.write_str("--as needs a user, as in: --as alice"),
                 "--at" => f.write_str("--at needs a date, as in: --at 2027-02-15"),
+                "--user" => f.write_str("--user needs a user, as in: --user alice"),
+                "--since" => f.write_str("--since needs a time, as in: --since 2h"),
+                "--file" => f.write_str("--file needs a file, as in: --file /var/log/auth.log.1"),
                 _ => write!(f, "{} needs a value", safe(option)),
             },
             Self::TakesNoValue { option } => write!(f, "{0} takes no value; write: {0}", safe(option)),
+            Self::GivenTwice { option } if ["--user", "--since", "--file"].contains(&option.as_str()) => {
+                write!(f, "{option} is given twice; leave one of the two out")
+            }
             Self::GivenTwice { option } => write!(f, "{} is given twice; one session has one", safe(option)),
             Self::ShellTakesNoCommand { meant } => {
                 write!(f, "shell takes no command; did you mean: {}", command_line(meant))
@@ -227,8 +264,8 @@ impl Display for Trouble {
             Self::HelperFailed { path, error } => {
                 write!(f, "no session: {} cannot be started: {}; install caplet again", safe(path), why(error))
             }
-            Self::HelperKilled { signal } => {
-                write!(f, "no list: the helper was ended by signal {signal}; try again")
+            Self::HelperKilled { undone, signal } => {
+                write!(f, "{undone}: the helper was ended by signal {signal}; try again")
             }
             Self::HelperUnclear => f.write_str(
                 "no list: the helper's answer is not understood; caplet and caplet-helper must be of one version",
@@ -247,6 +284,52 @@ impl Display for Trouble {
                 safe(shell),
                 why(error)
             ),
+            Self::ForgetInside { profile } => write!(
+                f,
+                "inside a session (profile \"{}\") there is no password to forget; leave it first: exit",
+                safe(profile)
+            ),
+            Self::LogIsRoots => f.write_str("the log is root's to read: sudo caplet log"),
+            Self::LogInside { profile } => write!(
+                f,
+                "inside a session (profile \"{}\") the log cannot be read; leave it, then: sudo caplet log",
+                safe(profile)
+            ),
+            Self::NoTime(text) => write!(
+                f,
+                "--since {}: no such time; write 2027-02-15, 2027-02-15T18:00, 18:00 (today), or an age: 90s, 30min, \
+                 2h, 3d",
+                word(text)
+            ),
+            Self::NoUid(text) => write!(f, "--user {}: no such uid; write a login name, or #1004", word(text)),
+            Self::NoLog { files } => write!(
+                f,
+                "no log: systemd's journal is not there, and none of {}; name a file: caplet log --file FILE",
+                files.join(", ")
+            ),
+            Self::LogUnreadable { path, error } => {
+                write!(f, "cannot read {}: {}; name another file: caplet log --file FILE", safe(path), why(error))
+            }
+            Self::JournalFailed { status } => write!(
+                f,
+                "systemd's journal cannot be read: journalctl ended with {status}; name a file: caplet log --file FILE"
+            ),
+            Self::NoKey { path, error } => write!(
+                f,
+                "no line of a file can be believed without its key {}: {}; the helper makes it with its first record",
+                safe(path),
+                why(error)
+            ),
+            Self::BadKey(path) => write!(
+                f,
+                "no line of a file can be believed: {} is no key that root alone can read; remove it, and the helper \
+                 makes a new one",
+                safe(path)
+            ),
+            Self::NoRecord { place, filtered: false } => write!(f, "no record in {}", safe(place)),
+            Self::NoRecord { place, filtered: true } => {
+                write!(f, "no such record in {}; for all of them leave --user and --since out", safe(place))
+            }
             Self::Output(error) => write!(f, "cannot write the output: {}", why(error)),
             Self::EditBusy(path) => {
                 write!(f, "{} is being edited by somebody else: try again when they are done", safe(path))

@@ -74,6 +74,18 @@ fn other_mistakes_end_with_2() {
         (&["list", "netlab"], "list does not take \"netlab\"; see: caplet list --help"),
         (&["list", "--policy", ""], "--policy needs a value"),
         (&["check", "a", "b"], "check does not take \"b\"; see: caplet check --help"),
+        (&["forget", "alice"], "forget does not take \"alice\"; see: caplet forget --help"),
+        (&["log", "alice"], "log does not take \"alice\"; see: caplet log --help"),
+        (&["log", "--since"], "--since needs a time, as in: --since 2h"),
+        (&["log", "--user", ""], "--user needs a user, as in: --user alice"),
+        (&["log", "--file="], "--file needs a file, as in: --file /var/log/auth.log.1"),
+        (&["log", "--user", "a", "--user", "b"], "--user is given twice; leave one of the two out"),
+        (&["log", "--user", "#x"], "--user '#x': no such uid; write a login name, or #1004"),
+        (
+            &["log", "--since", "\x1b[2J"],
+            "--since $'\\x1b[2J': no such time; write 2027-02-15, 2027-02-15T18:00, 18:00 (today), or an age: 90s, \
+             30min, 2h, 3d",
+        ),
         (&["check", "--all"], "check has no option \"--all\"; see: caplet check --help"),
     ] {
         tree.refuses(words, 2, &format!("caplet: {text}"));
@@ -111,6 +123,8 @@ fn helps_go_to_stdout_and_fit_80_columns() {
         &["shell", "--help"],
         &["list", "--help"],
         &["check", "--help"],
+        &["forget", "--help"],
+        &["log", "--help"],
     ] {
         let said = tree.run(words);
         assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{words:?}");

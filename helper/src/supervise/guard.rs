@@ -3,11 +3,12 @@
 
 use super::terminal::Outer;
 use super::wire::{self, Report};
+use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::error::{Error, OURS, call};
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
-use crate::sys::process::{self, Change};
+use crate::sys::process::{self, Change, Usage};
 use crate::sys::{capability, identity, terminal};
 use crate::trail::{Ending, Recorded};
 use crate::{host, isolated, seccomp};
@@ -49,8 +50,9 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
             false => host::start(plan)?,
         };
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
+        let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
         let run = || wire::send(&started.line, Report::Run, None).map_err(call("start the command"));
-        match told.and_then(|()| retire(&null)).and_then(|()| run()) {
+        match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
@@ -59,31 +61,39 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
         }
     });
     drop(outer);
-    let (report, status) = match started {
+    let (report, status, usage) = match started {
         Ok(started) => {
-            let report = watch(&started, relay, lifetime);
+            let (report, usage) = watch(&started, relay, lifetime);
             let status = match report {
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
             };
-            (report, status)
+            (report, status, Some(usage))
         }
         Err(error) => {
             error.say();
-            (Report::Exited(error.code()), format!("failed:{}", error.code()))
+            (Report::Exited(error.code()), format!("failed:{}", error.code()), None)
         }
     };
-    finish(ending, relay, report, &status)
+    finish(ending, relay, report, &status, usage)
 }
 
-fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str) -> ! {
-    ending.end(status);
+fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>) -> ! {
+    ending.end(status, usage);
     let _ = wire::send(relay, report, None);
     process::exit_now(0)
 }
 
 fn null() -> Result<OwnedFd, Error> {
     open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(call("open /dev/null"))
+}
+
+/// What a session module of PAM changed, for the process that will be the command or start it.
+fn surround(started: &Started, change: &Word) -> Result<(), Error> {
+    match change {
+        Word::Nice(nice) => process::set_nice(started.pid, *nice).map_err(call(format!("setpriority({nice})"))),
+        change => talk::say(&started.line, change).map_err(call("tell what PAM changed")),
+    }
 }
 
 /// Gives up the caller's descriptors, the tree, and every capability but CAP_KILL.
@@ -112,15 +122,15 @@ struct Watch<'a> {
     asked_to_end: bool,
 }
 
-fn watch(started: &Started, relay: &OwnedFd, lifetime: Option<Duration>) -> Report {
+fn watch(started: &Started, relay: &OwnedFd, lifetime: Option<Duration>) -> (Report, Usage) {
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok();
     let deadline = lifetime.map(|lifetime| process::boot_time() + lifetime);
     let mut watch = Watch { started, relay, relay_gone: false, told: None, deadline, asked_to_end: false };
     loop {
-        if let Some(report) = watch.reap() {
-            return report;
+        if let Some(end) = watch.reap() {
+            return end;
         }
         watch.wait(signals.as_ref());
     }
@@ -128,24 +138,24 @@ fn watch(started: &Started, relay: &OwnedFd, lifetime: Option<Duration>) -> Repo
 
 impl Watch<'_> {
     /// The child's changes; a report once it is over.
-    fn reap(&mut self) -> Option<Report> {
+    fn reap(&mut self) -> Option<(Report, Usage)> {
         loop {
             let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
-            match process::wait(Some(self.started.pid), options) {
+            match process::wait_with_usage(Some(self.started.pid), options) {
                 Ok(None) => return None,
-                Err(_) => return Some(self.told.unwrap_or(Report::Signaled(libc::SIGKILL))),
-                Ok(Some((_, Change::Stopped(signal)))) if !self.started.session => {
+                Err(_) => return Some((self.told.unwrap_or(Report::Signaled(libc::SIGKILL)), Usage::default())),
+                Ok(Some((_, Change::Stopped(signal), _))) if !self.started.session => {
                     self.tell(Report::Stopped(signal));
                 }
-                Ok(Some((_, Change::Stopped(_) | Change::Continued))) => {}
-                Ok(Some((_, change))) => {
+                Ok(Some((_, Change::Stopped(_) | Change::Continued, _))) => {}
+                Ok(Some((_, change, usage))) => {
                     self.hear(); // what PID 1 said last is still in the socket
                     let own = match change {
                         Change::Exited(code) => Report::Exited(code),
                         Change::Signaled(signal) => Report::Signaled(signal),
                         _ => Report::Exited(OURS),
                     };
-                    return Some(self.told.unwrap_or(own));
+                    return Some((self.told.unwrap_or(own), usage));
                 }
             }
         }

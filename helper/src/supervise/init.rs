@@ -43,7 +43,7 @@ pub fn lead_session(slave: Option<&OwnedFd>) -> Result<(), Error> {
     if let Some(slave) = slave {
         terminal::make_controlling(slave).map_err(call("ioctl(TIOCSCTTY)"))?;
         for number in 0..3 {
-            if nix::unistd::isatty(standard(number)).unwrap_or(false) {
+            if terminal::is_terminal(standard(number)) {
                 terminal::replace_standard(slave, number).map_err(call("dup2 the session's terminal"))?;
             }
         }

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
 
 /// si_code of a signal that the kernel sent: a key on the terminal, which the whole foreground group got.
 const SI_KERNEL: i32 = 0x80;
@@ -154,6 +155,7 @@ impl Running {
             Ok(Some((report, _))) => self.result = report.code().or(self.result),
             Ok(None) | Err(_) => {
                 say("the session's guard is gone, and the session with it");
+                bury();
                 return Some(OURS);
             }
         }
@@ -165,7 +167,7 @@ impl Running {
         let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC;
         if let Ok(null) = nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty()) {
             for number in 0..3 {
-                if number != 2 || !nix::unistd::isatty(standard(2)).unwrap_or(false) {
+                if number != 2 || !terminal::is_terminal(standard(2)) {
                     let _ = terminal::replace_standard(&null, number);
                 }
             }
@@ -258,6 +260,14 @@ impl Running {
             self.master = None;
         }
     }
+}
+
+/// Has the helper write the `end` that the guard can write no more; it takes nobody's word for what is dead.
+fn bury() {
+    let helper = std::path::Path::new(crate::LIBEXECDIR).join("caplet-helper");
+    let mut sweep = std::process::Command::new(helper);
+    sweep.arg("sweep").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _ = sweep.status();
 }
 
 struct Ready {

@@ -22,7 +22,7 @@ pub struct Outer {
 impl Outer {
     /// Finds it, and opens it anew, so that non-blocking mode is ours alone.
     pub fn find() -> Result<Option<Self>, Error> {
-        let is_tty = |n: i32| nix::unistd::isatty(standard(n)).unwrap_or(false);
+        let is_tty = |n: i32| terminal::is_terminal(standard(n));
         let Some(first) = (0..3).find(|n| is_tty(*n)) else {
             return Ok(None);
         };

@@ -1,7 +1,11 @@
 //! What PID 1 tells the guard, and the guard the relay: one small packet each. What PID 1 says is not trusted
 //! further than to end its own session.
 
+use crate::authenticate::talk::{self, Word};
+use crate::environment::Environment;
 use crate::error::{Error, OURS, call};
+use crate::limits::Limits;
+use crate::plan::Umask;
 use crate::sys::Errno;
 use nix::cmsg_space;
 use nix::sys::socket::{
@@ -121,6 +125,28 @@ pub fn wait_for(socket: impl AsFd, wanted: Report) -> Result<(), Error> {
     match receive(socket) {
         Ok(Some((report, _))) if report == wanted => Ok(()),
         _ => Err(Error::Said(OURS)),
+    }
+}
+
+/// Waits for [`Report::Run`] and takes over what session modules of PAM changed, which comes before it.
+pub fn wait_for_run(
+    socket: &OwnedFd,
+    limits: &mut Limits,
+    umask: &mut Umask,
+    environment: &mut Environment,
+) -> Result<(), Error> {
+    loop {
+        let packet = talk::packet(socket, MsgFlags::empty()).ok_or(Error::Said(OURS))?;
+        if Report::decode(&packet) == Some(Report::Run) {
+            return Ok(());
+        }
+        match Word::decode(&packet) {
+            Some(Word::Limit(resource, is_hard, value)) => limits.take_over(resource, is_hard, value)?,
+            Some(Word::Umask(mask)) if !umask.fixed => umask.mask = mask & 0o777,
+            Some(Word::Variable(entry)) => environment.offer(&entry),
+            Some(Word::Umask(_)) => {}
+            _ => return Err(Error::Said(OURS)),
+        }
     }
 }
 

@@ -8,7 +8,23 @@ use std::ffi::{c_char, c_int};
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     open_standard();
+    own_name();
     crate::start()
+}
+
+unsafe extern "C" {
+    static mut program_invocation_name: *const c_char;
+    static mut program_invocation_short_name: *const c_char;
+}
+
+/// What syslog(3) in NSS and PAM modules puts before their lines is the start of `argv[0]`, which is the caller's to
+/// choose: a name of our own takes its place.
+fn own_name() {
+    // SAFETY: one thread; two pointers of the C library's, which it only reads, to a constant string.
+    unsafe {
+        program_invocation_name = c"caplet-helper".as_ptr();
+        program_invocation_short_name = c"caplet-helper".as_ptr();
+    }
 }
 
 /// Opens `/dev/null` where one of 0 to 2 is closed, so that no file of ours ever lands there.

@@ -5,20 +5,30 @@ use caplet_policy::document::Civil;
 
 /// Real, effective and saved user id at once, `uid` checked not to be the "leave it" value -1.
 pub fn set_user(uid: u32) -> Result<(), Errno> {
-    if uid == u32::MAX {
+    set_users(uid, uid, uid)
+}
+
+/// The three user ids, each checked not to be the "leave it" value -1.
+pub fn set_users(real: u32, effective: u32, saved: u32) -> Result<(), Errno> {
+    if [real, effective, saved].contains(&u32::MAX) {
         return Err(Errno::EINVAL);
     }
     // SAFETY: plain numbers; one thread, so the raw call changes the whole process.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) as i32 }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, real, effective, saved) as i32 }).map(drop)
 }
 
 /// Real, effective and saved group id at once, `gid` checked not to be the "leave it" value -1.
 pub fn set_group(gid: u32) -> Result<(), Errno> {
-    if gid == u32::MAX {
+    set_groups(gid, gid, gid)
+}
+
+/// The three group ids, each checked not to be the "leave it" value -1.
+pub fn set_groups(real: u32, effective: u32, saved: u32) -> Result<(), Errno> {
+    if [real, effective, saved].contains(&u32::MAX) {
         return Err(Errno::EINVAL);
     }
     // SAFETY: as above.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) as i32 }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, real, effective, saved) as i32 }).map(drop)
 }
 
 /// The supplementary groups.

@@ -9,6 +9,7 @@ pub mod capability;
 mod entry;
 pub mod identity;
 pub mod mount;
+pub mod pam;
 pub mod process;
 pub mod terminal;
 

@@ -147,17 +147,31 @@ pub enum Change {
     Continued,
 }
 
+/// What a child and all that it has waited for used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    pub cpu: Duration,
+    /// The most memory that one process of them held, in KiB.
+    pub peak: u64,
+}
+
 /// waitid(2): a change of the child `pid`, or of any child. `None`: nothing yet (with `WNOHANG`).
 pub fn wait(child: Option<i32>, options: i32) -> Result<Option<(i32, Change)>, Errno> {
+    Ok(wait_with_usage(child, options)?.map(|(pid, change, _)| (pid, change)))
+}
+
+/// The same, and what it used, as the kernel's own call tells.
+pub fn wait_with_usage(child: Option<i32>, options: i32) -> Result<Option<(i32, Change, Usage)>, Errno> {
     let (kind, id) = match child {
         Some(pid) => (libc::P_PID, pid as libc::id_t),
         None => (libc::P_ALL, 0),
     };
     loop {
-        // SAFETY: siginfo_t is plain data for which all zeroes is a value; it lives on this stack.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: both are plain data for which all zeroes is a value; they live on this stack.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
         // SAFETY: as above.
-        match Errno::result(unsafe { libc::waitid(kind, id, &raw mut info, options) }) {
+        let result = unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage) };
+        match checked(result) {
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno),
             Ok(_) => {}
@@ -173,7 +187,9 @@ pub fn wait(child: Option<i32>, options: i32) -> Result<Option<(i32, Change)>, E
             libc::CLD_CONTINUED => Change::Continued,
             _ => Change::Signaled(status),
         };
-        return Ok(Some((pid, change)));
+        let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+        let usage = Usage { cpu: time(usage.ru_utime) + time(usage.ru_stime), peak: usage.ru_maxrss as u64 };
+        return Ok(Some((pid, change, usage)));
     }
 }
 
@@ -249,6 +265,25 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     Errno::result(unsafe { libc::prlimit64(0, resource, &raw const new, std::ptr::null_mut()) }).map(drop)
 }
 
+/// The nice value of this process (getpriority(2)).
+pub fn nice() -> i32 {
+    // SAFETY: plain numbers. The raw call gives 20 - nice, so that no result looks like an error.
+    20 - unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) } as i32
+}
+
+/// Sets the nice value of a process; 0 is this one (setpriority(2)).
+pub fn set_nice(pid: i32, nice: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    checked(unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, pid, nice) }).map(drop)
+}
+
+/// Links the user's own keyring into the session keyring, as pam_keyinit(8) does; a key that is not there is no error.
+pub fn link_user_keyring() {
+    let (link, user, session) = (8, -4, -3);
+    // SAFETY: plain numbers (keyctl(2), KEYCTL_LINK of KEY_SPEC_USER_KEYRING into KEY_SPEC_SESSION_KEYRING).
+    unsafe { libc::syscall(libc::SYS_keyctl, link, user, session) };
+}
+
 /// A new, anonymous session keyring, so that the caller's cannot be read (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
 pub fn new_session_keyring() -> Result<(), Errno> {
     // SAFETY: a null name asks for an anonymous keyring.
@@ -262,12 +297,6 @@ pub fn new_session_keyring() -> Result<(), Errno> {
 pub fn clear_environment() {
     // SAFETY: one thread; nothing holds a pointer into the environment.
     unsafe { libc::clearenv() };
-}
-
-/// AT_SECURE: whether the kernel lent this process a privilege that its caller lacks (getauxval(3)).
-pub fn is_secure_exec() -> bool {
-    // SAFETY: plain numbers.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// The file system user id of this process, set to `uid`: path look-ups then use that user's rights (setfsuid(2)).
@@ -287,12 +316,12 @@ pub fn boot_time() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// Random bytes for a session's id.
-pub fn random() -> Result<[u8; 4], Errno> {
-    let mut bytes = [0u8; 4];
-    // SAFETY: writes at most the four bytes of this stack.
+/// Random bytes, a few (getrandom(2)).
+pub fn random<const N: usize>() -> Result<[u8; N], Errno> {
+    let mut bytes = [0u8; N];
+    // SAFETY: writes at most the bytes of this stack.
     let got = checked(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) as libc::c_long })?;
-    if got == 4 { Ok(bytes) } else { Err(Errno::EIO) }
+    if got == N as libc::c_long { Ok(bytes) } else { Err(Errno::EIO) }
 }
 
 /// Brings the loopback link of the current network namespace up (netdevice(7)).

@@ -36,6 +36,13 @@ pub fn copy_window_size(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
     }
 }
 
+/// Whether a descriptor is a terminal. Only a character device is asked: an ioctl of ours on a socket of the caller's
+/// could be more than a question (CVE-2023-2002).
+pub fn is_terminal(fd: impl AsFd) -> bool {
+    let stat = nix::sys::stat::fstat(&fd);
+    stat.is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFCHR) && nix::unistd::isatty(&fd).unwrap_or(false)
+}
+
 /// Puts a descriptor in the place of 0, 1 or 2.
 pub fn replace_standard(with: impl AsFd, number: i32) -> Result<(), Errno> {
     // SAFETY: 0 to 2 are never owned by a value of ours; dup2 replaces one atomically.

@@ -1,0 +1,273 @@
+//! The PAM process: root's, with no terminal, no descriptor of the caller's and an empty environment. Modules run
+//! here and nowhere else. With a PAM session it stays until the guard says that the session is over, or is gone.
+
+use super::talk::{self, Gate, Reply, Word};
+use crate::caller::Person;
+use crate::error::OURS;
+use crate::hygiene::Inherited;
+use crate::sys::pam::{Item, Pam, Status, Step, Style};
+use crate::sys::{Errno, capability, identity, process, terminal};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, umask};
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+/// The name in `/etc/pam.d`.
+pub const SERVICE: &CStr = c"caplet";
+/// As sudo's `passwd_tries`.
+const TRIES: u32 = 3;
+
+/// What is asked of PAM.
+#[derive(Debug)]
+pub struct Order<'a> {
+    pub person: &'a Person,
+    /// The controlling terminal's name, found by its number.
+    pub terminal: Option<String>,
+    pub password: bool,
+    pub account: bool,
+    pub session: bool,
+    pub inherited: &'a Inherited,
+}
+
+/// What the conversation has come to, seen from inside.
+#[derive(Default)]
+struct Course {
+    /// A question was answered: another attempt may go better.
+    answered: Cell<bool>,
+    /// There will be no more answers.
+    over: Cell<bool>,
+}
+
+/// Runs to the end of the process. `helper` is the pid that must still be the parent.
+pub fn serve(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> ! {
+    let code = match transact(order, socket, helper) {
+        Ok(()) => 0,
+        Err(refusal) => {
+            let _ = talk::say(socket, &refusal);
+            OURS
+        }
+    };
+    process::exit_now(code)
+}
+
+/// The word that ends it.
+fn refused(gate: Gate, text: impl Into<String>) -> Word {
+    Word::Refused(gate, false, text.into().into_bytes())
+}
+
+fn failed(what: &str) -> impl FnOnce(Errno) -> Word + '_ {
+    move |errno| refused(Gate::Start, format!("{what}: {}", errno.desc()))
+}
+
+/// Its own session, so that no key on the terminal cuts a fail delay short; nothing of the caller's at hand (a module
+/// that asks descriptor 0 what it is asks /dev/null: CVE-2023-2002).
+fn settle(socket: &OwnedFd) -> Result<(), Word> {
+    nix::unistd::setsid().map_err(failed("setsid"))?;
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("open /dev/null"))?;
+    (0..3).try_for_each(|number| terminal::replace_standard(&null, number)).map_err(failed("dup2 /dev/null"))?;
+    process::close_all_but(vec![socket.as_raw_fd()]).map_err(failed("close_range"))?;
+    std::mem::forget(null);
+    nix::unistd::chdir("/").map_err(failed("chdir /"))
+}
+
+fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word> {
+    settle(socket)?;
+    let person = order.person;
+    // With a real uid of 0 pam_rootok would let everybody pass.
+    identity::set_groups(person.gid, 0, 0).map_err(failed("setresgid"))?;
+    identity::set_users(person.uid, 0, 0).map_err(failed("setresuid"))?;
+    capability::set_not_dumpable().map_err(failed("prctl(PR_SET_DUMPABLE)"))?;
+    // After the change of ids, which clears it.
+    capability::set_parent_death_signal(libc::SIGKILL).map_err(failed("prctl(PR_SET_PDEATHSIG)"))?;
+    if nix::unistd::getppid().as_raw() as u32 != helper {
+        return Err(refused(Gate::Start, "the helper is gone"));
+    }
+    let name = CString::new(person.name.as_str()).map_err(|_| refused(Gate::Start, "no login name"))?;
+    let course = Rc::new(Course::default());
+    let socket_of_conversation = socket.try_clone().map_err(|e| refused(Gate::Start, e.to_string()))?;
+    let seen = Rc::clone(&course);
+    let converse = Box::new(move |style, text: &[u8]| converse(&socket_of_conversation, &seen, style, text));
+    let mut pam = Pam::start(SERVICE, &name, converse).map_err(|text| refused(Gate::Start, text))?;
+    // No PAM_RHOST: the request comes from this machine, and pam_access(8) would take any value for a remote host. An
+    // empty PAM_TTY where there is no terminal: pam_time and others stumble over none at all.
+    let terminal = CString::new(order.terminal.clone().unwrap_or_default()).unwrap_or_default();
+    for (item, value) in [(Item::Tty, &terminal), (Item::RequestingUser, &name)] {
+        let status = pam.set(item, value);
+        if status != Status::SUCCESS {
+            return Err(refused(Gate::Start, pam.text(status)));
+        }
+    }
+    if order.password {
+        authenticate(&mut pam, socket, &course)?;
+        is_still(&pam, &name, Gate::Authentication)?;
+    }
+    if order.account {
+        account(&mut pam)?;
+        is_still(&pam, &name, Gate::Account)?;
+    }
+    if order.session {
+        return keep_session(pam, order, &name, socket);
+    }
+    let _ = talk::say(socket, &Word::Accepted);
+    // Cleaning up after the modules must not take the processor from what starts now.
+    let _ = process::set_nice(0, 19);
+    Ok(())
+}
+
+/// A module can map one user to another (PAM_USER): the grant is not the other's.
+fn is_still(pam: &Pam, name: &CStr, gate: Gate) -> Result<(), Word> {
+    match pam.user() {
+        Some(user) if user.as_c_str() == name => Ok(()),
+        _ => Err(refused(gate, "it speaks of another user than the one who asks")),
+    }
+}
+
+fn authenticate(pam: &mut Pam, socket: &OwnedFd, course: &Course) -> Result<(), Word> {
+    for number in 1..=TRIES {
+        course.answered.set(false);
+        let status = pam.run(Step::Authenticate);
+        if status == Status::SUCCESS {
+            return Ok(());
+        }
+        let text = pam.text(status);
+        if !course.over.get() {
+            let _ = talk::say(socket, &Word::Failed(text.clone().into_bytes()));
+        }
+        let another =
+            [Status::AUTH_ERR, Status::PERM_DENIED, Status::CRED_INSUFFICIENT, Status::USER_UNKNOWN, Status::CONV_ERR];
+        // Without a question nothing would be different the next time (a locked account, a stack that denies all).
+        let may_retry = another.contains(&status) && course.answered.get() && !course.over.get();
+        if !may_retry || number == TRIES {
+            return Err(refused(Gate::Authentication, text));
+        }
+    }
+    Err(refused(Gate::Authentication, "too many attempts"))
+}
+
+fn account(pam: &mut Pam) -> Result<(), Word> {
+    match pam.run(Step::Account) {
+        Status::SUCCESS => Ok(()),
+        // Changing it is passwd(1)'s, with the rules of the machine: not a step on the way to a capability.
+        status => Err(Word::Refused(Gate::Account, status == Status::NEW_AUTHTOK_REQD, pam.text(status).into_bytes())),
+    }
+}
+
+/// One message of a module's.
+fn converse(socket: &OwnedFd, course: &Course, style: Style, text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.to_vec();
+    let visible = match style {
+        Style::Error | Style::Info => {
+            return talk::say(socket, &Word::Show(text)).ok().map(|()| Vec::new());
+        }
+        Style::Secret => false,
+        Style::Visible => true,
+    };
+    if course.over.get() {
+        return None;
+    }
+    talk::say(socket, &Word::Prompt { visible, text }).ok()?;
+    match talk::listen(socket) {
+        Reply::Answer(secret) => {
+            course.answered.set(true);
+            Some(secret.into_bytes())
+        }
+        Reply::Unusable => {
+            course.answered.set(true);
+            None
+        }
+        Reply::Nothing | Reply::Close => {
+            course.over.set(true);
+            None
+        }
+    }
+}
+
+/// Opens the PAM session while the helper builds, tells what modules changed, and closes it when the session is over.
+fn keep_session(mut pam: Pam, order: &Order<'_>, name: &CStr, socket: &OwnedFd) -> Result<(), Word> {
+    // From here on the user can no more signal this process; the helper may end before the session does.
+    let _ = capability::set_parent_death_signal(0);
+    identity::set_groups(0, 0, 0).map_err(failed("setresgid(0)"))?;
+    identity::set_users(0, 0, 0).map_err(failed("setresuid(0)"))?;
+    capability::set_not_dumpable().map_err(failed("prctl(PR_SET_DUMPABLE)"))?;
+    let _ = talk::say(socket, &Word::Accepted);
+    let no = |pam: &Pam, status: Status| refused(Gate::Session, pam.text(status));
+    let status = pam.run(Step::EstablishCredentials);
+    if status != Status::SUCCESS {
+        return Err(no(&pam, status));
+    }
+    let before = Surroundings::take(order.inherited);
+    let opened = pam.run(Step::OpenSession);
+    if opened != Status::SUCCESS {
+        pam.run(Step::DeleteCredentials);
+        return Err(no(&pam, opened));
+    }
+    let close = |pam: &mut Pam| {
+        pam.run(Step::CloseSession);
+        pam.run(Step::DeleteCredentials);
+    };
+    if let Err(refusal) = is_still(&pam, name, Gate::Session) {
+        close(&mut pam);
+        return Err(refusal);
+    }
+    before.tell_changes(socket);
+    for entry in pam.environment() {
+        let _ = talk::say(socket, &Word::Variable(entry.into_bytes()));
+    }
+    let _ = talk::say(socket, &Word::Opened);
+    while !matches!(talk::listen(socket), Reply::Close) {}
+    close(&mut pam);
+    let _ = talk::say(socket, &Word::Closed);
+    Ok(())
+}
+
+/// What session modules change in their own process and mean for the command: limits (pam_limits), umask (pam_umask),
+/// priority. Nothing else of the process reaches it.
+struct Surroundings {
+    limits: Vec<(u32, u64, u64)>,
+    umask: u32,
+    nice: i32,
+}
+
+impl Surroundings {
+    /// Soft limits and umask as the caller had them, since modules leave alone what they are not told to change.
+    fn take(inherited: &Inherited) -> Self {
+        for (resource, soft, _) in &inherited.limits {
+            if let Ok((now, hard)) = process::limit(*resource) {
+                if *soft < now {
+                    let _ = process::set_limit(*resource, *soft, hard);
+                }
+            }
+        }
+        umask(Mode::from_bits_truncate(inherited.umask));
+        Self { limits: all_limits(), umask: inherited.umask, nice: process::nice() }
+    }
+
+    fn tell_changes(self, socket: &OwnedFd) {
+        let now = all_limits();
+        for ((resource, soft, hard), (_, soft_before, hard_before)) in now.iter().zip(self.limits) {
+            for (is_hard, value, before) in [(false, *soft, soft_before), (true, *hard, hard_before)] {
+                if value != before {
+                    let _ = talk::say(socket, &Word::Limit(*resource, is_hard, value));
+                }
+            }
+            // What the user or a module limited must not get in the way of closing the session.
+            if *resource != libc::RLIMIT_CORE {
+                let _ = process::set_limit(*resource, *hard, *hard);
+            }
+        }
+        let mask = umask(Mode::from_bits_truncate(0o077)).bits();
+        if mask != self.umask {
+            let _ = talk::say(socket, &Word::Umask(mask));
+        }
+        if process::nice() != self.nice {
+            let _ = talk::say(socket, &Word::Nice(process::nice()));
+        }
+    }
+}
+
+/// All 16 of getrlimit(2).
+fn all_limits() -> Vec<(u32, u64, u64)> {
+    (0..16).filter_map(|resource| process::limit(resource).ok().map(|(soft, hard)| (resource, soft, hard))).collect()
+}
