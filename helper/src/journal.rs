@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Severity of syslog(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Journal {
             return Ok(());
         }
         // Whoever may set the clock cannot change the order of records within a boot.
-        let text = line.clone().field("up", format!("{:.3}", process::boot_time().as_secs_f64())).text();
+        let text = line.clone().field("up", seconds(process::boot_time())).text();
         let text = self.key.as_ref().map_or_else(|| text.clone(), |key| key.seal(&text));
         let packet = if self.native { native(severity, line, &text) } else { syslog(severity, &text) };
         match self.try_send(&packet) {
@@ -136,6 +136,11 @@ fn connected(path: &Path) -> Option<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None).ok()?;
     connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &UnixAddr::new(path).ok()?).ok()?;
     Some(socket)
+}
+
+/// Seconds and milliseconds.
+pub fn seconds(time: Duration) -> String {
+    format!("{}.{:03}", time.as_secs(), time.subsec_millis())
 }
 
 /// As syslog(3) writes it, in the machine's time.

@@ -6,7 +6,7 @@ use crate::authenticate::{Authenticated, Session, Word};
 use crate::caller::{Person, terminal_name};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
-use crate::journal::{Journal, Line, Logged, Severity, insist};
+use crate::journal::{Journal, Line, Logged, Severity, insist, seconds};
 use crate::registry::{self, Slot};
 use crate::sys::identity;
 use crate::sys::process::{self, Usage};
@@ -245,13 +245,13 @@ impl Ending {
     /// Nothing is closed: to take a detached mount apart costs more than all else here, and the end of the process
     /// does it.
     pub fn end(mut self, status: &str, usage: Option<Usage>) {
-        let seconds = process::boot_time().saturating_sub(self.since).as_secs();
+        let lasted = process::boot_time().saturating_sub(self.since).as_secs();
         if let Some(session) = &self.session {
             session.close(); // while the record is written
         }
-        let mut line = self.line.field("status", status).field("seconds", seconds.to_string());
+        let mut line = self.line.field("status", status).field("seconds", lasted.to_string());
         if let Some(usage) = usage {
-            line = line.field("cpu", format!("{:.3}", usage.cpu.as_secs_f64())).field("peak", usage.peak.to_string());
+            line = line.field("cpu", seconds(usage.cpu)).field("peak", usage.peak.to_string());
         }
         let _ = self.journal.write(Severity::Notice, &line);
         if let Some(slot) = &self.slot {

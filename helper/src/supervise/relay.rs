@@ -4,12 +4,13 @@
 use super::terminal::Outer;
 use super::wire::{self, Report};
 use crate::error::{Error, OURS, call, say};
-use crate::sys::{Errno, capability, process, standard, terminal};
+use crate::sys::process::{self, Fork};
+use crate::sys::{Errno, capability, standard, terminal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Stdio;
 
 /// si_code of a signal that the kernel sent: a key on the terminal, which the whole foreground group got.
 const SI_KERNEL: i32 = 0x80;
@@ -264,10 +265,17 @@ impl Running {
 
 /// Has the helper write the `end` that the guard can write no more; it takes nobody's word for what is dead.
 fn bury() {
-    let helper = std::path::Path::new(crate::LIBEXECDIR).join("caplet-helper");
-    let mut sweep = std::process::Command::new(helper);
-    sweep.arg("sweep").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _ = sweep.status();
+    let Ok(helper) = CString::new(format!("{}/caplet-helper", crate::LIBEXECDIR)) else { return };
+    match process::fork() {
+        Ok(Fork::Child) => {
+            let _ = process::execve(&helper, &[helper.clone(), c"sweep".to_owned()], &[]);
+            process::exit_now(OURS)
+        }
+        Ok(Fork::Parent(child)) => {
+            let _ = process::wait(Some(child), libc::WEXITED);
+        }
+        Err(_) => {}
+    }
 }
 
 struct Ready {
