@@ -289,25 +289,6 @@ impl Lab {
         self.write("/etc/caplet/policy.toml", text, 0o640, "root");
     }
 
-    /// Replaces `/etc/pam.d/caplet`.
-    ///
-    /// # Panics
-    /// Where it cannot be written.
-    #[track_caller]
-    pub fn set_pam(&self, text: &str) {
-        self.write("/etc/pam.d/caplet", text, 0o644, "root");
-    }
-
-    /// Gives a user a password, hashed in a way that costs little time.
-    ///
-    /// # Panics
-    /// Where it cannot be set.
-    #[track_caller]
-    pub fn set_password(&self, user: &str, password: &str) {
-        let line = format!("{user}:{password}\n");
-        self.task("root", ["chpasswd", "-c", "SHA512", "-s", "1000"]).stdin(line).run().expect_ok();
-    }
-
     /// A symbolic link.
     ///
     /// # Panics

@@ -289,10 +289,9 @@ fn unhappy(profile: &str, outcome: &Outcome, tries: u32) -> (String, String) {
         Outcome::Refused(Gate::Start, _, text) => {
             (format!("PAM: {text}"), format!("PAM cannot be asked, so nothing was run: {text}"))
         }
-        Outcome::Silent => (
-            "PAM: a module does not answer".into(),
-            "PAM did not answer in 2 minutes, so nothing was run".into(),
-        ),
+        Outcome::Silent => {
+            ("PAM: a module does not answer".into(), "PAM did not answer in 2 minutes, so nothing was run".into())
+        }
         Outcome::Gone | Outcome::Accepted => (
             "PAM: its process died".into(),
             "the process that asks PAM died (a module crashed?), so nothing was run".into(),

@@ -135,10 +135,9 @@ fn authenticate(pam: &mut Pam, socket: &OwnedFd, course: &Course) -> Result<(), 
         if !course.over.get() {
             let _ = talk::say(socket, &Word::Failed(text.clone().into_bytes()));
         }
-        let another =
-            [Status::AUTH_ERR, Status::PERM_DENIED, Status::CRED_INSUFFICIENT, Status::USER_UNKNOWN, Status::CONV_ERR];
         // Without a question nothing would be different the next time (a locked account, a stack that denies all).
-        let may_retry = another.contains(&status) && course.answered.get() && !course.over.get();
+        let final_word = [Status::MAXTRIES, Status::ABORT].contains(&status) || course.over.get();
+        let may_retry = course.answered.get() && !final_word;
         if !may_retry || number == TRIES {
             return Err(refused(Gate::Authentication, text));
         }

@@ -16,12 +16,9 @@ pub struct Status(pub c_int);
 #[allow(missing_docs)] // the names of pam(3)
 impl Status {
     pub const SUCCESS: Self = Self(0);
-    pub const PERM_DENIED: Self = Self(6);
-    pub const AUTH_ERR: Self = Self(7);
-    pub const CRED_INSUFFICIENT: Self = Self(8);
-    pub const USER_UNKNOWN: Self = Self(10);
+    pub const MAXTRIES: Self = Self(11);
     pub const NEW_AUTHTOK_REQD: Self = Self(12);
-    pub const CONV_ERR: Self = Self(CONV_ERR);
+    pub const ABORT: Self = Self(26);
 }
 
 /// How a module wants to speak to the person.
