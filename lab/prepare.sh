@@ -5,7 +5,7 @@ here=$(dirname "$0")
 case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado" ;; # each as far as it can be had
 demo) programs="cc ip route python3 unshare setpriv ps" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh keyctl" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
@@ -24,6 +24,13 @@ package() { # program, package manager
     *:bwrap) echo bubblewrap ;;
     *:fusermount3) echo fuse3 ;;
     *:keyctl) echo keyutils ;;
+    *:rsyslogd) echo rsyslog ;;
+    *:journalctl) echo systemd ;;
+    apt:logger) echo bsdutils ;;
+    dnf:logger) echo util-linux ;;
+    apt:chage) echo passwd ;;
+    dnf:chage) echo shadow-utils ;;
+    dnf:auditd) echo audit ;;
     apt:capsh) echo libcap2-bin ;;
     dnf:capsh) echo libcap ;;
     *) echo "$1" ;;
