@@ -143,7 +143,7 @@ fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> 
             drop(relays_end);
             guard::run(plan, recorded, &guards_end, outer)
         }
-        Fork::Parent(_) => {
+        Fork::Parent(guard_pid) => {
             drop(guards_end);
             let shares_group = plan.isolation.is_none();
             let ignored = plan.ignored.clone();
@@ -151,7 +151,7 @@ fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> 
                 person.become_again(None)?;
             }
             drop((plan, recorded, person));
-            Ok(Relay { guard: relays_end, outer, ignored, shares_group }.run())
+            Ok(Relay { guard: relays_end, guard_pid, outer, ignored, shares_group }.run())
         }
     }
 }

@@ -23,6 +23,7 @@ const LOOK_AGAIN: u16 = 200;
 #[derive(Debug)]
 pub struct Relay {
     pub guard: OwnedFd,
+    pub guard_pid: i32,
     pub outer: Option<Outer>,
     /// Signals that the caller ignores: not passed on.
     pub ignored: Vec<i32>,
@@ -156,11 +157,28 @@ impl Running {
             Ok(Some((report, _))) => self.result = report.code().or(self.result),
             Ok(None) | Err(_) => {
                 say("the session's guard is gone, and the session with it");
-                bury();
+                self.bury();
                 return Some(OURS);
             }
         }
         None
+    }
+
+    /// Has the helper write the `end` that the guard can write no more; it takes nobody's word for what is dead.
+    fn bury(&self) {
+        // Its lock on the record goes with the last of its descriptors, some time after the socket.
+        let _ = process::wait(Some(self.relay.guard_pid), libc::WEXITED);
+        let Ok(helper) = CString::new(format!("{}/caplet-helper", crate::LIBEXECDIR)) else { return };
+        match process::fork() {
+            Ok(Fork::Child) => {
+                let _ = process::execve(&helper, &[helper.clone(), c"sweep".to_owned()], &[]);
+                process::exit_now(OURS)
+            }
+            Ok(Fork::Parent(child)) => {
+                let _ = process::wait(Some(child), libc::WEXITED);
+            }
+            Err(_) => {}
+        }
     }
 
     /// The command has its own copies of descriptors 0 to 2: a pipe must see its end when the command closes it.
@@ -260,21 +278,6 @@ impl Running {
         if ended && self.to_outer.is_empty() {
             self.master = None;
         }
-    }
-}
-
-/// Has the helper write the `end` that the guard can write no more; it takes nobody's word for what is dead.
-fn bury() {
-    let Ok(helper) = CString::new(format!("{}/caplet-helper", crate::LIBEXECDIR)) else { return };
-    match process::fork() {
-        Ok(Fork::Child) => {
-            let _ = process::execve(&helper, &[helper.clone(), c"sweep".to_owned()], &[]);
-            process::exit_now(OURS)
-        }
-        Ok(Fork::Parent(child)) => {
-            let _ = process::wait(Some(child), libc::WEXITED);
-        }
-        Err(_) => {}
     }
 }
 
