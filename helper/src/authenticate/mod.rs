@@ -103,7 +103,7 @@ pub fn begin<'a>(
 ) -> Result<Pending<'a>, Error> {
     let profile = grant.profile();
     let wants_password = profile.auth == Auth::Password;
-    if !wants_password && !profile.pam_account && !profile.pam_session {
+    if !profile.needs_pam() {
         return Ok(Pending { grant, asked: None });
     }
     let mut case = Case { grant: &grant, request, trail };

@@ -254,6 +254,11 @@ impl Profile {
         }
     }
 
+    /// Whether PAM has a say: a password, the account's state, or a PAM session.
+    pub fn needs_pam(&self) -> bool {
+        self.auth == Auth::Password || self.pam_account || self.pam_session
+    }
+
     /// The starting set with the default of its kind filled in.
     pub fn starting_set(&self) -> CapSet {
         match (self.caps, self.scope, self.user) {

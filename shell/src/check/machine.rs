@@ -24,11 +24,22 @@ pub fn troubles(document: Option<&Document>) -> Vec<Trouble> {
         texts.push(format!("{} lies on a file system mounted nosuid: no session can start", helper.display()));
     }
     login_shell(&mut texts);
+    pam(document, &mut texts);
     for profile in document.iter().flat_map(|document| &document.profiles) {
         subordinate_ids(profile, &mut texts);
     }
     troubles.extend(texts.into_iter().map(Trouble::Note));
     troubles
+}
+
+/// Profiles that need PAM where there is no stack for it: PAM would take `other`, and so the helper refuses.
+fn pam(document: Option<&Document>, texts: &mut Vec<String>) {
+    let needing = document.iter().flat_map(|document| &document.profiles).filter(|profile| profile.needs_pam());
+    let names: Vec<&str> = needing.map(|profile| profile.name.as_str()).collect();
+    if !names.is_empty() && !Path::new(PAM_SERVICE).exists() {
+        let names = names.join(", ");
+        texts.push(format!("{PAM_SERVICE} is missing: profiles that need PAM refuse everybody ({names})"));
+    }
 }
 
 /// What is wrong with the nodes that a profile shows.
