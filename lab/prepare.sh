@@ -5,7 +5,7 @@ here=$(dirname "$0")
 case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado" ;; # each as far as it can be had
 demo) programs="cc ip route python3 unshare setpriv ps" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
@@ -20,6 +20,7 @@ package() { # program, package manager
     dnf:ping) echo iputils ;;
     apt:ssh) echo openssh-client ;;
     dnf:ssh) echo openssh-clients ;;
+    *:sshd) echo openssh-server ;;
     apt:doas) echo opendoas ;;
     *:bwrap) echo bubblewrap ;;
     *:fusermount3) echo fuse3 ;;
