@@ -80,8 +80,11 @@ pub struct Cache {
 
 impl Cache {
     /// `None`: nothing may be kept (`auth_cache_minutes = 0`), or there is nothing to bind it to.
-    pub fn of(uid: u32, profile: &str, minutes: u32, controlling: Option<&Controlling>) -> Option<Self> {
-        let controlling = controlling.filter(|_| minutes > 0)?;
+    pub fn of(uid: u32, profile: &str, minutes: u32) -> Option<Self> {
+        if minutes == 0 {
+            return None;
+        }
+        let controlling = Controlling::find()?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let place = Proof {
             at: 0,

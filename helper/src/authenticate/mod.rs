@@ -8,12 +8,11 @@ mod process;
 pub mod talk;
 mod terminal;
 
-use crate::caller::{Controlling, Person, terminal_name};
+use crate::caller::Person;
 use crate::error::{Error, OURS, call};
 use crate::hygiene::{Inherited, Power};
 use crate::sys::process::{self as system, Fork};
 use crate::trail::Trail;
-use crate::trusted;
 use askpass::Askpass;
 use cache::Cache;
 use caplet_policy::document::{Auth, Profile};
@@ -23,13 +22,9 @@ use caplet_policy::request::Request;
 use dialogue::{Dialogue, Outcome, Process, Source};
 use process::Order;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use talk::Gate;
 pub use talk::Word;
 use terminal::Terminal;
-
-/// Where the administrator says what PAM asks. Without it PAM would take the stack named `other`.
-const SERVICE_FILE: &str = "/etc/pam.d/caplet";
 
 /// A grant whose authentication, as the profile wants it, has passed.
 #[derive(Debug)]
@@ -110,25 +105,13 @@ pub fn begin<'a>(
     if inherited.power == Power::None {
         return Err(case.refuse("PAM needs the installed helper", vec![needs_installation(profile)]));
     }
-    if trusted::resolve(Path::new(SERVICE_FILE)).is_err() {
-        let why = format!("profile \"{}\" needs PAM, and {SERVICE_FILE} is missing or not root's alone", profile.name);
-        return Err(case.refuse("no PAM service file", vec![why]));
-    }
-    let controlling = Controlling::find();
     let cache = match wants_password {
-        true => Cache::of(person.uid, &profile.name, profile.auth_cache_minutes, controlling.as_ref()),
+        true => Cache::of(person.uid, &profile.name, profile.auth_cache_minutes),
         false => None,
     };
     let password = wants_password && !cache.as_ref().is_some_and(Cache::holds);
     let source = if password { case.source(person, inherited)? } else { Source::Nowhere };
-    let order = Order {
-        person,
-        terminal: controlling.and_then(|c| c.name).or_else(terminal_name),
-        password,
-        account: profile.pam_account,
-        session: profile.pam_session,
-        inherited,
-    };
+    let order = Order { person, password, account: profile.pam_account, session: profile.pam_session, inherited };
     let process = start(&order)?;
     let cache = cache.filter(|_| password);
     let asked = Asked { process, source, cache, ignored: &inherited.ignored };

@@ -2,20 +2,24 @@
 //! here and nowhere else. With a PAM session it stays until the guard says that the session is over, or is gone.
 
 use super::talk::{self, Gate, Reply, Word};
-use crate::caller::Person;
+use crate::caller::{Controlling, Person, terminal_name};
 use crate::error::OURS;
 use crate::hygiene::Inherited;
 use crate::sys::pam::{Item, Pam, Status, Step, Style};
 use crate::sys::{Errno, capability, identity, process, terminal};
+use crate::trusted;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, umask};
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 /// The name in `/etc/pam.d`.
-pub const SERVICE: &CStr = c"caplet";
+const SERVICE: &CStr = c"caplet";
+/// Where the administrator says what PAM asks. Without it PAM would take the stack named `other`.
+const SERVICE_FILE: &str = "/etc/pam.d/caplet";
 /// As sudo's `passwd_tries`.
 const TRIES: u32 = 3;
 
@@ -23,8 +27,6 @@ const TRIES: u32 = 3;
 #[derive(Debug)]
 pub struct Order<'a> {
     pub person: &'a Person,
-    /// The controlling terminal's name, found by its number.
-    pub terminal: Option<String>,
     pub password: bool,
     pub account: bool,
     pub session: bool,
@@ -73,6 +75,8 @@ fn settle(socket: &OwnedFd) -> Result<(), Word> {
 }
 
 fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word> {
+    // Before this process leaves its session.
+    let terminal = Controlling::find().and_then(|c| c.name).or_else(terminal_name).unwrap_or_default();
     settle(socket)?;
     let person = order.person;
     // With a real uid of 0 pam_rootok would let everybody pass.
@@ -84,6 +88,9 @@ fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word
     if nix::unistd::getppid().as_raw() as u32 != helper {
         return Err(refused(Gate::Start, "the helper is gone"));
     }
+    if trusted::resolve(Path::new(SERVICE_FILE)).is_err() {
+        return Err(refused(Gate::Start, format!("{SERVICE_FILE} is missing or not root's alone")));
+    }
     let name = CString::new(person.name.as_str()).map_err(|_| refused(Gate::Start, "no login name"))?;
     let course = Rc::new(Course::default());
     let socket_of_conversation = socket.try_clone().map_err(|e| refused(Gate::Start, e.to_string()))?;
@@ -92,7 +99,7 @@ fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word
     let mut pam = Pam::start(SERVICE, &name, converse).map_err(|text| refused(Gate::Start, text))?;
     // No PAM_RHOST: the request comes from this machine, and pam_access(8) would take any value for a remote host. An
     // empty PAM_TTY where there is no terminal: pam_time and others stumble over none at all.
-    let terminal = CString::new(order.terminal.clone().unwrap_or_default()).unwrap_or_default();
+    let terminal = CString::new(terminal).unwrap_or_default();
     for (item, value) in [(Item::Tty, &terminal), (Item::RequestingUser, &name)] {
         let status = pam.set(item, value);
         if status != Status::SUCCESS {
