@@ -22,7 +22,17 @@ impl Lab {
     #[track_caller]
     pub fn set_password(&self, user: &str, password: &str) {
         let line = format!("{user}:{password}\n");
-        self.task("root", ["chpasswd", "-c", "SHA512", "-s", "1000"]).stdin(line).run().expect_ok();
+        let command = ["flock", "/run/lab-accounts", "chpasswd", "-c", "SHA512", "-s", "1000"];
+        self.task("root", command).stdin(line).run().expect_ok();
+    }
+
+    /// Runs a command that edits accounts (`chage -E 1 alice`): one at a time, since each waits long for the other.
+    ///
+    /// # Panics
+    /// Where it fails.
+    #[track_caller]
+    pub fn edit_accounts(&self, command: &str) {
+        self.root(&format!("flock /run/lab-accounts {command}"));
     }
 
     /// Builds and installs `lab/pam/module.c`.

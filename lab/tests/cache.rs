@@ -193,8 +193,8 @@ fn a_proof_serves_n_and_the_account_is_still_looked_at() {
     assert!(login.types("caplet run -n --quiet -p one true").contains("-n forbids"));
     assert!(login.asks("one"));
     assert!(login.types("caplet run -n --quiet -p one echo r''an").contains("ran\r\n"));
-    lab.root("chage -E 1 frank");
+    lab.edit_accounts("chage -E 1 frank");
     let screen = login.types("caplet run -n --quiet -p one echo r''an");
     assert!(screen.contains("your account is refused") && !screen.contains("\nran\r\n"), "{screen}");
-    lab.root("chage -E -1 frank");
+    lab.edit_accounts("chage -E -1 frank");
 }

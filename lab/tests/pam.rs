@@ -163,7 +163,7 @@ fn an_answer_that_is_too_long_or_holds_nul_counts_as_an_attempt_and_the_rest_is_
 #[test]
 fn an_empty_password_proves_nothing() {
     let Some(lab) = lab() else { return };
-    lab.root("sed -i 's/^nopass:[^:]*:/nopass::/' /etc/shadow");
+    lab.edit_accounts("sed -i 's/^nopass:[^:]*:/nopass::/' /etc/shadow");
     let out = asks(lab, "nopass", &["-S", "-p", "asks", "id"]).stdin("\n\n\n").run().expect_code(125);
     assert!(out.out().is_empty(), "{out}");
 }
@@ -331,7 +331,7 @@ fn an_expired_account_and_an_expired_password_are_told_as_such() {
     lab.set_password("frank", SECRET);
     let ask = |profile: &str| asks(lab, "frank", &["-p", profile, "echo", "ran"]).run();
     assert_eq!(ask("account").expect_ok().out(), "ran");
-    lab.root("chage -E 1 frank");
+    lab.edit_accounts("chage -E 1 frank");
     let out = ask("account").expect_code(125);
     assert!(out.err().contains("caplet: Your account has expired"), "{out}");
     assert!(out.err().contains("your account is refused for profile \"account\", here and now: "), "{out}");
@@ -340,7 +340,7 @@ fn an_expired_account_and_an_expired_password_are_told_as_such() {
     assert!(refused.field("reason").starts_with("account: "), "{}", refused.text());
     // Isolated profiles look only where they say so.
     assert_eq!(ask("plain").expect_ok().out(), "ran");
-    lab.root("chage -E -1 -d 0 frank");
+    lab.edit_accounts("chage -E -1 -d 0 frank");
     let out = ask("account").expect_code(125);
     assert!(out.err().ends_with("caplet: change your password first: passwd"), "{out}");
 }
