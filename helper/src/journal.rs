@@ -2,17 +2,19 @@
 //! cannot hang us.
 
 mod key;
+mod sequence;
 
 use crate::caller::Person;
 use crate::error::{Error, call};
 use crate::sys::{identity, mount, process};
-use caplet_policy::escape::{log_command, log_value};
+use caplet_policy::escape::{log_command_within, log_cut, log_value};
 use caplet_policy::seal::Key;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 use nix::sys::stat::Mode;
+use sequence::Sequence;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -29,8 +31,10 @@ pub enum Severity {
 
 /// LOG_AUTHPRIV.
 const FACILITY: u8 = 10;
-/// The longest `command=`; a line stays under the 8 KiB that rsyslog takes.
+/// The longest `command=`, and the longest of any other value, as they stand in the line: a whole line stays under the
+/// 8 KiB that rsyslog takes, whatever a user puts into it, and so keeps its seal.
 const LONGEST_COMMAND: usize = 4096;
+const LONGEST_VALUE: usize = 768;
 /// How long a full socket is waited for, in milliseconds.
 const PATIENCE: u16 = 250;
 
@@ -50,6 +54,7 @@ pub struct Journal {
     native: bool,
     /// What seals each line, where the key could be read or made.
     key: Option<Key>,
+    sequence: Option<Sequence>,
     silent: bool,
 }
 
@@ -69,12 +74,20 @@ impl Journal {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let folder = open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
         let name = path.file_name().map_or_else(|| PathBuf::from("log"), PathBuf::from);
-        Self { socket, folder, name, native, key: key::find(), silent: false }
+        Self { socket, folder, name, native, key: key::find(), sequence: Sequence::open(), silent: false }
     }
 
     /// A journal that writes nothing: a build tree borrows no privilege, so there is nothing to account for.
     pub fn none() -> Self {
-        Self { socket: None, folder: None, name: PathBuf::new(), native: false, key: None, silent: true }
+        Self {
+            socket: None,
+            folder: None,
+            name: PathBuf::new(),
+            native: false,
+            key: None,
+            sequence: None,
+            silent: true,
+        }
     }
 
     /// A detached mount of the socket's folder stands for it from here on.
@@ -90,10 +103,16 @@ impl Journal {
         if self.silent {
             return Ok(());
         }
-        // Whoever may set the clock cannot change the order of records within a boot.
-        let text = line.clone().field("up", seconds(process::boot_time())).text();
+        // Whoever may set the clock cannot change the order of records within a boot; whoever floods the log, so that
+        // some get lost, cannot hide that.
+        let line = line.clone().field("up", seconds(process::boot_time()));
+        let line = match &self.sequence {
+            Some(sequence) => line.field("seq", sequence.next()),
+            None => line,
+        };
+        let text = line.text();
         let text = self.key.as_ref().map_or_else(|| text.clone(), |key| key.seal(&text));
-        let packet = if self.native { native(severity, line, &text) } else { syslog(severity, &text) };
+        let packet = if self.native { native(severity, &line, &text) } else { syslog(severity, &text) };
         match self.try_send(&packet) {
             Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::EPIPE) => {
                 self.reconnect();
@@ -192,15 +211,16 @@ impl Line {
         Self { event, fields: Vec::with_capacity(16) }
     }
     pub fn field(mut self, key: &'static str, value: impl AsRef<OsStr>) -> Self {
-        self.fields.push((key, value.as_ref().as_bytes().into()));
+        self.fields.push((key, log_cut(value.as_ref().as_bytes(), LONGEST_VALUE)));
         self
     }
     pub fn person(self, person: &Person) -> Self {
         self.field("user", &person.name).field("uid", person.uid.to_string())
     }
-    pub fn command(self, argv: &[OsString]) -> Self {
+    pub fn command(mut self, argv: &[OsString]) -> Self {
         let words: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
-        self.field("command", log_command(&words, LONGEST_COMMAND))
+        self.fields.push(("command", log_command_within(&words, LONGEST_COMMAND).into_bytes()));
+        self
     }
     pub fn text(&self) -> String {
         let mut text = String::from(self.event);

@@ -21,14 +21,19 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Takes the user's first free place out of `max`.
+    /// Takes the user's first free place out of `max`; one with a dead session's record, which waits for the log to
+    /// take its `end`, only where no other is left.
     pub fn take(uid: u32, max: u32) -> Result<Self, Error> {
         let folder = folder()?;
-        for number in 0..max {
-            let name = format!("{uid}.{number}");
-            if let Some(lock) = lock(&folder, &name)? {
-                nix::unistd::ftruncate(&lock, 0).map_err(call("ftruncate a session record"))?;
-                return Ok(Self { lock, folder, name });
+        for also_dead in [false, true] {
+            for number in 0..max {
+                let name = format!("{uid}.{number}");
+                let Some(lock) = lock(&folder, &name)? else { continue };
+                let is_empty = fstat(&lock).map_err(call("fstat a session record"))?.st_size == 0;
+                if is_empty || also_dead {
+                    nix::unistd::ftruncate(&lock, 0).map_err(call("ftruncate a session record"))?;
+                    return Ok(Self { lock, folder, name });
+                }
             }
         }
         Err(Error::TooMany(max))
@@ -68,10 +73,25 @@ pub fn private_folder() -> Result<OwnedFd, Error> {
     Ok(private)
 }
 
-/// Takes the records of sessions whose guard was killed: nobody holds their lock. Among many sessions only those of
+/// The record of a session whose guard was killed: nobody else holds its lock, as long as this value lives.
+#[derive(Debug)]
+pub struct Dead<'f> {
+    pub text: String,
+    _lock: OwnedFd,
+    folder: &'f OwnedFd,
+    name: String,
+}
+
+impl Dead<'_> {
+    /// Takes it away.
+    pub fn bury(self) {
+        let _ = unlinkat(self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// The records of sessions whose guard was killed. Among many sessions only those of
 /// `uid`, so that a start does not cost more the more there are; `None`: all.
-pub fn dead(uid: Option<u32>) -> Result<Vec<String>, Error> {
-    let folder = folder()?;
+pub fn dead(folder: &OwnedFd, uid: Option<u32>) -> Result<Vec<Dead<'_>>, Error> {
     let copy = folder.try_clone().map_err(|e| crate::hygiene::io("dup", &e))?;
     let mut entries = nix::dir::Dir::from_fd(copy).map_err(call(format!("read {FOLDER}")))?;
     let mut names: Vec<String> = entries
@@ -82,23 +102,23 @@ pub fn dead(uid: Option<u32>) -> Result<Vec<String>, Error> {
     if let Some(uid) = uid.filter(|_| names.len() > FEW) {
         names.retain(|name| name.starts_with(&format!("{uid}.")));
     }
-    Ok(names.iter().filter_map(|name| take_dead(&folder, name)).collect())
+    Ok(names.into_iter().filter_map(|name| take_dead(folder, name)).collect())
 }
 
 /// An empty record is one that is about to be written.
-fn take_dead(folder: &OwnedFd, name: &str) -> Option<String> {
+fn take_dead(folder: &OwnedFd, name: String) -> Option<Dead<'_>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let file = openat(folder, name, flags, Mode::empty()).ok()?;
-    let stat = fstat(&file).ok()?;
-    if stat.st_size == 0 || stat.st_nlink == 0 || !process::try_lock(&file).ok()? || fstat(&file).ok()?.st_nlink == 0 {
+    let lock = openat(folder, name.as_str(), flags, Mode::empty()).ok()?;
+    let stat = fstat(&lock).ok()?;
+    if stat.st_size == 0 || stat.st_nlink == 0 || !process::try_lock(&lock).ok()? || fstat(&lock).ok()?.st_nlink == 0 {
         return None;
     }
-    let text = std::io::read_to_string(std::fs::File::from(file.try_clone().ok()?)).ok()?;
-    unlinkat(folder, name, UnlinkatFlags::NoRemoveDir).ok()?;
-    Some(text)
+    let text = std::io::read_to_string(std::fs::File::from(lock.try_clone().ok()?)).ok()?;
+    Some(Dead { text, _lock: lock, folder, name })
 }
 
-fn folder() -> Result<OwnedFd, Error> {
+/// `/run/caplet`, made where it is missing, and root's alone to write.
+pub fn folder() -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let named = |what: &str| format!("{what} {FOLDER}");
     let folder = match open(FOLDER, flags, Mode::empty()) {

@@ -131,14 +131,18 @@ pub fn sweep() -> Result<(), Error> {
 }
 
 fn bury(journal: &mut Journal, uid: Option<u32>) -> Result<(), Error> {
-    for record in registry::dead(uid)? {
-        let Some((_, fields)) = parse_log_line(&record) else { continue };
+    let folder = registry::folder()?;
+    for dead in registry::dead(&folder, uid)? {
+        let Some((_, fields)) = parse_log_line(&dead.text) else { continue };
         let mut line = Line::new("end");
         for key in ["id", "user", "uid", "profile"] {
             let value = fields.iter().find(|(k, _)| k == key).map_or(&[][..], |(_, value)| value);
             line = line.field(key, OsStr::from_bytes(value));
         }
-        let _ = journal.write(Severity::Notice, &line.field("status", "lost"));
+        // What the log does not take now is found again.
+        if journal.write(Severity::Notice, &line.field("status", "lost")).is_ok() {
+            dead.bury();
+        }
     }
     Ok(())
 }
@@ -152,6 +156,7 @@ pub struct Recorded {
     person: Person,
     journal: Journal,
     slot: Option<Slot>,
+    logged: Logged,
     since: Duration,
 }
 
@@ -167,7 +172,7 @@ impl Recorded {
         let borrowed = trail.power == Power::Setuid;
         let mut journal = trail.into_journal()?;
         let profile = grant.grant().profile();
-        let id: [u8; 4] = process::random().map_err(call("getrandom"))?;
+        let id: [u8; 6] = process::random().map_err(call("getrandom"))?;
         let id: String = id.iter().map(|b| format!("{b:02x}")).collect();
         let granted = grant.grant();
         let line = asked(Line::new("grant").field("id", &id), &person, &profile.name, request)
@@ -187,20 +192,15 @@ impl Recorded {
             }
             false => None,
         };
-        match insist(&mut journal, granted.defaults().log_required, Severity::Notice, &line) {
-            Ok(Logged::No) if !request.quiet => {
-                say("the system log takes nothing now: this session is not in it");
-            }
-            Ok(_) => {}
-            Err(error) => {
-                slot.iter().for_each(Slot::release);
-                return Err(error);
-            }
+        let logged = insist(&mut journal, granted.defaults().log_required, Severity::Notice, &line);
+        let logged = logged.inspect_err(|_| slot.iter().for_each(Slot::release))?;
+        if logged == Logged::No && !request.quiet {
+            say("the system log takes nothing now: this session is not in it");
         }
         if borrowed {
             tell_audit(request, true);
         }
-        Ok(Self { grant, id, person, journal, slot, since: process::boot_time() })
+        Ok(Self { grant, id, person, journal, slot, logged, since: process::boot_time() })
     }
 
     pub fn grant(&self) -> &Grant {
@@ -215,7 +215,7 @@ impl Recorded {
     pub fn into_ending(self) -> Ending {
         let (grant, session) = self.grant.into_parts();
         let line = Line::new("end").field("id", &self.id).person(&self.person).field("profile", &grant.profile().name);
-        Ending { line, journal: self.journal, slot: self.slot, session, since: self.since }
+        Ending { line, journal: self.journal, slot: self.slot, session, logged: self.logged, since: self.since }
     }
 }
 
@@ -226,6 +226,7 @@ pub struct Ending {
     journal: Journal,
     slot: Option<Slot>,
     session: Option<Session>,
+    logged: Logged,
     since: Duration,
 }
 
@@ -253,8 +254,9 @@ impl Ending {
         if let Some(usage) = usage {
             line = line.field("cpu", seconds(usage.cpu)).field("peak", usage.peak.to_string());
         }
-        let _ = self.journal.write(Severity::Notice, &line);
-        if let Some(slot) = &self.slot {
+        let written = self.journal.write(Severity::Notice, &line).is_ok();
+        // A grant that is in the log keeps its record until its end is too: whoever comes next tries again.
+        if let Some(slot) = self.slot.as_ref().filter(|_| written || self.logged == Logged::No) {
             slot.release();
         }
         if let Some(session) = &self.session {

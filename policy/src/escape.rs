@@ -133,6 +133,44 @@ pub fn log_value(bytes: &[u8]) -> String {
     out
 }
 
+/// The bytes of a value, as many as [`log_value`] writes in `limit` bytes; what is left out is counted in a mark
+/// `[...N]` behind them, which comes on top.
+pub fn log_cut(bytes: &[u8], limit: usize) -> Vec<u8> {
+    // Most values are short: four bytes are the most that one takes.
+    if bytes.len() * 4 + 2 <= limit {
+        return bytes.to_vec();
+    }
+    let (mut kept, mut used, mut escape) = (0, 2, String::new());
+    for piece in pieces(bytes) {
+        escape.clear();
+        push_log(&mut escape, &piece, '"');
+        used += escape.len();
+        if used > limit {
+            let mut cut = bytes.get(..kept).unwrap_or_default().to_vec();
+            cut.extend_from_slice(format!("[...{}]", bytes.len() - kept).as_bytes());
+            return cut;
+        }
+        kept += match piece {
+            Piece::Shown(c) => c.len_utf8(),
+            Piece::Hidden(whole) => whole.len(),
+        };
+    }
+    bytes.to_vec()
+}
+
+/// [`log_command`], cut until [`log_value`] of it takes no more than about `limit` bytes: the mark comes on top.
+pub fn log_command_within(argv: &[&[u8]], limit: usize) -> String {
+    let mut room = limit;
+    loop {
+        let text = log_command(argv, room);
+        if room < 16 || log_value(text.as_bytes()).len() <= limit + 16 {
+            return text;
+        }
+        // Quotes and backslashes are written twice once more: half as much always fits.
+        room = room * 3 / 4;
+    }
+}
+
 /// One piece inside quotes of a log line.
 fn push_log(out: &mut String, piece: &Piece<'_>, quote: char) {
     match *piece {
@@ -318,6 +356,27 @@ mod tests {
             return read_word(inside.as_bytes(), b'\'').unwrap().0;
         }
         text.replace("'\\''", "\0").replace('\'', "").replace('\0', "'").into_bytes()
+    }
+
+    #[test]
+    fn a_cut_value_keeps_whole_characters_and_counts_the_rest() {
+        assert_eq!(log_cut(b"short", 100), b"short");
+        assert_eq!(log_cut(&[1; 100], 42), [&[1; 10][..], b"[...90]"].concat());
+        let thai = "\u{e01}".repeat(50);
+        assert_eq!(log_cut(thai.as_bytes(), 20), [&thai.as_bytes()[..18], b"[...132]"].concat());
+        assert_eq!(log_cut(&[b'x'; 100], 102), [b'x'; 100]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_longer_in_the_line_than_it_may_be(
+            bytes in vec(any::<u8>(), 0..4000), argv in vec(vec(any::<u8>(), 0..900), 0..9), quotes in 0..5000usize,
+        ) {
+            prop_assert!(log_value(&log_cut(&bytes, 768)).len() <= 768 + 16);
+            prop_assert!(log_value(log_command_within(&words(&argv), 1024).as_bytes()).len() <= 1024 + 16);
+            let (quoted, slashes) = (vec![b'"'; quotes], vec![b'\\'; quotes]);
+            prop_assert!(log_value(log_command_within(&[&quoted, &slashes], 4096).as_bytes()).len() <= 4096 + 16);
+        }
     }
 
     #[test]

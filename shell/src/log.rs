@@ -1,6 +1,7 @@
 //! `caplet log`: the helper's records read back for root, and what only claims to be one. Nothing is judged here.
 
 mod file;
+mod gaps;
 mod journal;
 mod lines;
 mod show;
@@ -12,6 +13,7 @@ use crate::installed::session_profile;
 use crate::messages::{NO, Trouble, tell};
 use caplet_policy::request::{Request, Start, Verb};
 use caplet_policy::seal::KEY_FILE;
+use gaps::{Gap, Numbers};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
@@ -120,16 +122,29 @@ fn read_out(question: &Question) -> Result<(), Trouble> {
         zone: TimeZone::system(),
         out: BufWriter::new(io::stdout().lock()),
         shown: 0,
+        numbers: Numbers::default(),
     };
     let read = place.read(question.since, &TimeZone::system(), &mut |entry| printer.take(&entry));
     // What was read before a failure is shown before it is told.
     printer.out.flush().map_err(Trouble::Output)?;
     read?;
+    tell_gaps(&printer.numbers.gaps());
     if printer.shown == 0 {
         let filtered = question.user.is_some() || question.since.is_some();
         tell(&Trouble::NoRecord { place: place.name(), filtered });
     }
     Ok(())
+}
+
+/// Each is told, up to a few: somebody may have flooded the log to get rid of a record.
+fn tell_gaps(gaps: &[Gap]) {
+    const FEW: usize = 5;
+    for gap in gaps.iter().take(FEW) {
+        tell(&Trouble::LogGap { boot: gap.boot.clone(), from: *gap.numbers.start(), to: *gap.numbers.end() });
+    }
+    if gaps.len() > FEW {
+        tell(&Trouble::LogGaps { further: gaps.len() - FEW });
+    }
 }
 
 /// Gives sessions that were killed their end. Without it the log is read as it is.
@@ -190,12 +205,16 @@ struct Printer<'q, W: Write> {
     zone: TimeZone,
     out: W,
     shown: u64,
+    numbers: Numbers,
 }
 
 impl<W: Write> Printer<'_, W> {
     fn take(&mut self, entry: &Entry) -> Result<(), Trouble> {
         // Also what is too old is judged: it may come again.
         let record = self.judge.record(entry);
+        if let Some(number) = record.as_ref().and_then(|record| record.get("seq")) {
+            self.numbers.take(number);
+        }
         let wanted = match &self.question.user {
             Some(whose) => record.as_ref().is_some_and(|record| whose.fits(record)),
             None => true,
@@ -237,7 +256,8 @@ mod tests {
         let owner = fs::metadata(&key).expect("it is there").uid();
         let zone = TimeZone::fixed(jiff::tz::offset(1));
         let judge = Judge::new(key, owner);
-        let mut printer = Printer { question, judge, zone: zone.clone(), out: Vec::new(), shown: 0 };
+        let mut printer =
+            Printer { question, judge, zone: zone.clone(), out: Vec::new(), shown: 0, numbers: Numbers::default() };
         let place = Place::Files(vec![log]);
         place.read(question.since, &zone, &mut |entry| printer.take(&entry)).expect("it is read");
         let text = String::from_utf8(printer.out).expect("text");

@@ -118,6 +118,15 @@ pub enum Trouble {
     },
     /// What `log` can meet.
     LogIsRoots,
+    /// Records that are not in the log although later ones are.
+    LogGap {
+        boot: String,
+        from: u64,
+        to: u64,
+    },
+    LogGaps {
+        further: usize,
+    },
     LogInside {
         profile: OsString,
     },
@@ -289,6 +298,15 @@ impl Display for Trouble {
                 "inside a session (profile \"{}\") there is no password to forget; leave it first: exit",
                 safe(profile)
             ),
+            Self::LogGap { boot, from, to } => {
+                let (what, are) = match to - from {
+                    0 => (format!("record {from}"), "is"),
+                    _ => (format!("records {from} to {to}"), "are"),
+                };
+                let boot = for_terminal(boot.as_bytes());
+                write!(f, "{what} of boot {boot} {are} missing: the log lost them, was flooded, or was cut")
+            }
+            Self::LogGaps { further } => write!(f, "and {further} more gaps like these"),
             Self::LogIsRoots => f.write_str("the log is root's to read: sudo caplet log"),
             Self::LogInside { profile } => write!(
                 f,

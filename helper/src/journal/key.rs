@@ -42,7 +42,8 @@ fn make() -> Result<(), Errno> {
     let _ = unlink(new.as_str());
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = open(new.as_str(), flags, Mode::from_bits_truncate(0o600))?;
-    let written = write(&file, &bytes).and_then(|_| nix::unistd::fsync(&file));
+    let whole = |n: usize| if n == KEY_LENGTH { nix::unistd::fsync(&file) } else { Err(Errno::EIO) };
+    let written = write(&file, &bytes).and_then(whole);
     let here = crate::sys::standard_cwd();
     let linked = written.and_then(|()| linkat(here, new.as_str(), here, KEY_FILE, AtFlags::empty()));
     let _ = unlink(new.as_str());

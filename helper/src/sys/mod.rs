@@ -11,6 +11,7 @@ pub mod identity;
 pub mod mount;
 pub mod pam;
 pub mod process;
+pub mod shared;
 pub mod terminal;
 
 pub use nix::errno::Errno;
