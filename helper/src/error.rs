@@ -1,8 +1,9 @@
 //! Every word that the helper itself says to a user. Words about a judgement are the judge's (caplet-policy).
 
-use crate::sys::Errno;
+use crate::sys::{Errno, standard};
 use caplet_policy::escape::for_terminal;
 use caplet_policy::request::RequestError;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -12,6 +13,9 @@ pub const OURS: i32 = 125;
 pub const NOT_EXECUTABLE: i32 = 126;
 /// Not found.
 pub const NOT_FOUND: i32 = 127;
+
+/// How long a message waits for somebody to read it, in milliseconds.
+const PATIENCE: u16 = 5000;
 
 /// Why the helper stops. Nothing was run.
 #[derive(Debug)]
@@ -121,8 +125,12 @@ impl Error {
     }
 }
 
-/// One line on stderr, in one write.
+/// One line on stderr, in one write. A full pipe is waited for a while only: the user cannot kill a process of root's.
 pub fn say(line: &str) {
+    let mut wait = [PollFd::new(standard(2), PollFlags::POLLOUT)];
+    if matches!(poll(&mut wait, PollTimeout::from(PATIENCE)), Ok(0)) {
+        return;
+    }
     let mut text = String::with_capacity(line.len() + 9);
     let _ = writeln!(text, "caplet: {line}");
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -34,7 +34,7 @@ pub struct Inherited {
 const KEPT_IGNORED: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
 
 /// Limits that would break the helper's own work, raised as far as allowed until the command starts.
-const OUR_LIMITS: [u32; 7] = [
+const OUR_LIMITS: [u32; 8] = [
     libc::RLIMIT_FSIZE,
     libc::RLIMIT_NOFILE,
     libc::RLIMIT_AS,
@@ -42,7 +42,11 @@ const OUR_LIMITS: [u32; 7] = [
     libc::RLIMIT_NPROC,
     libc::RLIMIT_CPU,
     libc::RLIMIT_CORE,
+    libc::RLIMIT_STACK,
 ];
+
+/// As much stack as modules of NSS and PAM are written for: the usual default.
+const STACK: u64 = 8 << 20;
 
 /// Takes everything over. Descriptors 0 to 2 were opened by `sys::entry` where the caller had closed them.
 pub fn take_over() -> Result<Inherited, Error> {
@@ -91,6 +95,7 @@ fn take_limits() -> Result<Vec<(u32, u64, u64)>, Error> {
         kept.push((resource, soft, hard));
         let wanted = match resource {
             libc::RLIMIT_CORE => (0, hard),
+            libc::RLIMIT_STACK => (soft.max(STACK.min(hard)), hard),
             libc::RLIMIT_NOFILE if hard >= 256 => (soft.max(256), hard),
             libc::RLIMIT_NOFILE => (256, 256),
             _ => (libc::RLIM64_INFINITY, libc::RLIM64_INFINITY),

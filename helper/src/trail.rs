@@ -8,8 +8,8 @@ use crate::error::{Error, call, say};
 use crate::hygiene::Power;
 use crate::journal::{Journal, Line, Logged, Severity, insist, seconds};
 use crate::registry::{self, Slot};
-use crate::sys::identity;
 use crate::sys::process::{self, Usage};
+use crate::sys::{capability, identity};
 use caplet_policy::document::Scope;
 use caplet_policy::escape::parse_log_line;
 use caplet_policy::judge::{Grant, Refusal};
@@ -122,6 +122,8 @@ fn open_as_root() -> Result<Journal, Error> {
     if !nix::unistd::getuid().is_root() || nix::unistd::getgid().as_raw() != 0 {
         return Err(Error::NotAsGranted("the helper's own ids did not change".into()));
     }
+    // The change of ids may have made it what fs.suid_dumpable says.
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
     Ok(Journal::open())
 }
 

@@ -436,7 +436,7 @@ fn nobody_waits_for_ever_for_a_person_or_for_a_module() {
     let Some(lab) = machine("auth required pam_unix.so nodelay\n") else { return };
     need!("strace");
     // The kernel says at once that the time is over: poll(2) returns 0. The first call is the front end's.
-    for (when, text) in [("3", "and no password was given in 5 minutes"), ("2", "PAM did not answer in 2 minutes")] {
+    for (when, text) in [("4", "and no password was given in 5 minutes"), ("2", "PAM did not answer in 2 minutes")] {
         let inject = format!("inject=poll:retval=0:when={when}");
         let words = ["strace", "-u", "alice", "-qq", "-o", "/dev/null", "-e", "trace=poll", "-e", &inject];
         let command = ["caplet", "run", "-p", "asks", "id"];
@@ -467,6 +467,135 @@ fn killing_the_judge_of_a_password_spares_nobody_the_delay() {
     assert_eq!(first.wait().code(), Some(125));
     second.send("\u{3}");
     second.wait();
+}
+
+// GHSA-q428: while PAM thinks, no key is shown, and none is left for the shell
+#[test]
+fn what_is_typed_while_pam_thinks_is_shown_to_nobody() {
+    let Some(lab) = machine("auth required LAB slow\n") else { return };
+    let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").terminal(24, 80);
+    terminal.expect("outer> ");
+    terminal.send("caplet run -p asks id\n");
+    for _ in 0..3 {
+        terminal.expect(PROMPT);
+        terminal.send("first-word\n");
+        std::thread::sleep(Duration::from_millis(300));
+        terminal.send("second-word\n");
+    }
+    terminal.expect("3 attempts failed");
+    terminal.expect("outer> ");
+    terminal.send("stty -a | tr -s ' ;' '\\n\\n' | grep -x echo; exit\n");
+    terminal.expect("\r\necho\r\n");
+    terminal.wait();
+    let screen = terminal.screen();
+    assert!(!screen.contains("word\r") && !screen.contains("second") && !screen.contains("not found"), "{screen}");
+}
+
+/// `cgroup.kill` and the kernel's memory killer reach also what the user cannot signal.
+#[test]
+fn killing_the_helper_spares_nobody_the_delay() {
+    let Some(lab) = machine("auth required LAB slow\n") else { return };
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let mut terminal = asks(&lab, "alice", &["-p", "asks", "id"]).terminal(24, 80);
+        terminal.expect(PROMPT);
+        terminal.send("guess\n");
+        let attempt = format!("/run/caplet/auth/{}.attempt", lab.uid("alice"));
+        let text = || if lab.exists(&attempt) { lab.read(&attempt) } else { String::new() };
+        let before = text();
+        let limit = Instant::now() + Duration::from_secs(20);
+        while text() == before || text().is_empty() {
+            assert!(Instant::now() < limit, "the attempt is not noted");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(terminal.pid()), Signal::SIGKILL).expect("it runs");
+        terminal.wait();
+    }
+    assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(lab.processes_left(), []);
+}
+
+#[test]
+fn a_user_has_a_few_questions_open_and_no_more() {
+    let Some(lab) = machine("auth required pam_unix.so nodelay\n") else { return };
+    let mut open: Vec<Terminal> = Vec::new();
+    for _ in 0..16 {
+        let mut terminal = asks(&lab, "alice", &["-p", "asks", "id"]).terminal(24, 80);
+        terminal.expect(PROMPT);
+        open.push(terminal);
+    }
+    let mut refused = asks(&lab, "alice", &["-p", "asks", "id"]).terminal(24, 80);
+    refused.expect("you have 16 questions for a password open: answer or end one");
+    assert_eq!(refused.wait().code(), Some(125));
+    let mut other = asks(&lab, "bob", &["-p", "asks", "id"]).terminal(24, 80);
+    other.expect("password for bob");
+    open.push(other);
+    for terminal in &mut open {
+        terminal.send("\u{3}");
+        assert_eq!(terminal.wait().code(), Some(130));
+    }
+    assert_eq!(lab.processes_left(), []);
+}
+
+#[test]
+fn nobody_who_does_not_read_or_does_not_end_holds_the_helper() {
+    let Some(lab) = lab() else { return };
+    lab.set_password("bob", SECRET);
+    // Standard error is a pipe that is full and never read.
+    let full = "import os, subprocess, fcntl\nr, w = os.pipe()\nfcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)\n\
+        try:\n while True: os.write(w, b'x' * 4096)\nexcept BlockingIOError: pass\nos.set_blocking(w, True)\n\
+        p = subprocess.Popen(['caplet', 'run', '-S', '-p', 'asks', 'true'], stdin=subprocess.DEVNULL, stderr=w)\nprint(p.wait())";
+    let start = Instant::now();
+    let out = lab.task("bob", ["/usr/bin/python3", "-I", "-c", full]).env("PATH", "/usr/bin").run().expect_ok();
+    assert_eq!(out.out(), "125");
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    // A program that has answered and does not end.
+    lab.write("/home/bob/stays", "#!/bin/sh\ntrap '' TERM INT\necho 'correct horse'\nexec sleep 60\n", 0o755, "bob");
+    let start = Instant::now();
+    let task = asks(lab, "bob", &["-A", "-p", "asks", "true"]).env("CAPLET_ASKPASS", "/home/bob/stays");
+    assert_eq!(task.run().code(), 125);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_modes_that_come_back_are_those_of_who_was_in_the_foreground() {
+    let Some(lab) = lab() else { return };
+    lab.set_password("alice", SECRET);
+    let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").terminal(24, 80);
+    terminal.expect("outer> ");
+    // In the background while another program has changed the modes; then alone.
+    terminal.send("caplet run --quiet -p asks sh -c 'stty -a | grep -c \" -echo \"; echo ran-$((6*7))' & stty -echo -icanon; sleep 1; stty echo icanon\n");
+    terminal.expect("outer> ");
+    terminal.send("fg\n");
+    terminal.expect(PROMPT);
+    terminal.send("correct horse\n");
+    terminal.expect("0\r\nran-42");
+    terminal.send("exit\n");
+    terminal.wait();
+}
+
+/// What root's own session hooks do is nobody's to limit.
+#[test]
+fn session_modules_run_under_the_helpers_limits_and_umask() {
+    let Some(lab) = machine(
+        "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_exec.so /usr/local/bin/hook\n",
+    ) else {
+        return;
+    };
+    lab.write(
+        "/usr/local/bin/hook",
+        "#!/bin/bash\n{ ulimit -Sf; ulimit -Ss; ulimit -Sn; } >>/root/hook-seen\n",
+        0o755,
+        "root",
+    );
+    let line = "umask 000; ulimit -Sf 0; ulimit -Ss 40; ulimit -Sn 20; exec caplet run --quiet -p session sh -c 'umask; ulimit -Sf; ulimit -Sn'";
+    let out = lab.sh("alice", line).expect_ok();
+    assert_eq!(out.out(), "0000\n0\n20");
+    let seen = lab.read("/root/hook-seen");
+    assert_eq!(seen.lines().count(), 6, "open and close: {seen}");
+    assert!(!seen.lines().any(|l| ["0", "40", "20"].contains(&l)), "{seen}");
+    let mode = lab.root("stat -c %a /root/hook-seen").out();
+    assert_eq!(mode, "600");
 }
 
 #[test]

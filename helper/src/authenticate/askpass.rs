@@ -18,6 +18,9 @@ use std::time::Duration;
 
 const VARIABLE: &[u8] = b"CAPLET_ASKPASS=";
 
+/// How long the program may take to end once it has answered.
+const TO_END: Duration = Duration::from_secs(5);
+
 /// The program that asks.
 #[derive(Debug)]
 pub struct Askpass<'a> {
@@ -49,7 +52,12 @@ impl<'a> Askpass<'a> {
         drop(writer);
         let answer = first_line(&reader, watch, process::boot_time() + patience);
         drop(reader);
-        if matches!(answer, Answer::Other(_)) {
+        // Its line alone is no answer, its end is; but it may not take for ever to end.
+        let ended = process::pidfd_open(child).is_ok_and(|end| {
+            !matches!(answer, Answer::Other(_))
+                && matches!(watch.wait(end.as_fd(), process::boot_time() + TO_END), Event::Ready)
+        });
+        if !ended {
             let _ = process::kill(child, libc::SIGKILL);
         }
         let status = process::wait(Some(child), libc::WEXITED).map_err(call("waitid"))?;

@@ -24,6 +24,8 @@ const FAIL_DELAY: Duration = Duration::from_secs(2);
 /// How long another attempt of the same user is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
+/// How many passwords one user may be asked for at once.
+const QUESTIONS: u32 = 16;
 
 /// A proof's place and age.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,20 +138,49 @@ pub fn forget(uid: u32) -> Result<(), Error> {
     }
 }
 
-/// An answer that PAM is judging. One user has one at a time, so that killing the judge spares nobody its delay.
+/// An answer that PAM is judging. One user has one at a time, and the moment is kept until there is a verdict: killing
+/// the judge, or this process, spares nobody the delay.
 #[derive(Debug)]
-pub struct Attempt(#[allow(dead_code)] OwnedFd);
+pub struct Attempt(File);
 
 impl Attempt {
+    /// Waits for the attempt before, and for what is left of its delay if it never got a verdict.
     pub fn begin(uid: u32) -> Result<Self, Error> {
-        let file = open(&registry::private_folder()?, &format!("{uid}.attempt"))?;
+        let file = File::from(open(&registry::private_folder()?, &format!("{uid}.attempt"))?);
         lock(&file, PATIENCE)?;
+        let mut text = String::new();
+        let _ = (&file).take(32).read_to_string(&mut text);
+        if let Ok(begun) = text.parse().map(Duration::from_millis) {
+            let passed = process::boot_time().checked_sub(begun);
+            std::thread::sleep(passed.and_then(|passed| FAIL_DELAY.checked_sub(passed)).unwrap_or_default());
+        }
+        let now = process::boot_time().as_millis().to_string();
+        let written = ftruncate(&file, 0).map_err(call("ftruncate an attempt"));
+        written.and_then(|()| file.write_all_at(now.as_bytes(), 0).map_err(|e| crate::hygiene::io("write", &e)))?;
         Ok(Self(file))
     }
 
-    /// Waits the delay out.
-    pub fn was_cut_short(self) {
-        std::thread::sleep(FAIL_DELAY);
+    /// There is a verdict, and PAM has had its own delay.
+    pub fn judged(self) {
+        let _ = ftruncate(&self.0, 0);
+    }
+}
+
+/// A question that waits for its answer: a process of root's, which is not counted among the user's.
+#[derive(Debug)]
+pub struct Asking(#[allow(dead_code)] OwnedFd);
+
+impl Asking {
+    /// One of the few that a user may have open at once.
+    pub fn begin(uid: u32) -> Result<Self, Error> {
+        let folder = registry::private_folder()?;
+        for number in 0..QUESTIONS {
+            let file = open(&folder, &format!("{uid}.asking.{number}"))?;
+            if process::try_lock(&file).map_err(call("lock a question"))? {
+                return Ok(Self(file));
+            }
+        }
+        Err(Error::Unsupported(format!("you have {QUESTIONS} questions for a password open: answer or end one")))
     }
 }
 

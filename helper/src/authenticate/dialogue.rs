@@ -6,7 +6,7 @@ use super::talk::{self, Gate, Reply, Word};
 use super::terminal::{self, Answer, Terminal};
 use crate::caller::Person;
 use crate::error::{Error, call, say};
-use crate::sys::process;
+use crate::sys::{process, standard};
 use caplet_policy::escape::for_terminal;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,6 +21,8 @@ const TO_TYPE: Duration = Duration::from_secs(300);
 const TO_THINK: Duration = Duration::from_secs(120);
 /// How long they have once the person wants to stop: a fail delay is not to be cut short.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(10);
+/// How long a message may wait for somebody to read it, in milliseconds.
+const TO_WRITE: u16 = 5000;
 
 /// The PAM process, seen from outside.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub struct Process {
 #[derive(Debug)]
 pub enum Source<'a> {
     Terminal(Terminal),
-    /// `-S`.
-    Input,
+    /// `-S`: standard input, where that is no terminal.
+    Input(OwnedFd),
     Askpass(Askpass<'a>),
     /// Nothing is to be asked: there is no password to prove.
     Nowhere,
@@ -115,6 +117,24 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Writes a text as far as it is taken: a reader that does not read must not hold this process, which its user
+    /// cannot kill.
+    pub fn write(&self, fd: BorrowedFd<'_>, text: &str) {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let mut waits = [PollFd::new(fd, PollFlags::POLLOUT), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut waits, PollTimeout::from(TO_WRITE)).is_ok();
+            if !ready || !waits[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT)) {
+                return;
+            }
+            match nix::unistd::write(fd, &rest[..rest.len().min(512)]) {
+                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     fn next_signal(&self) -> Option<Event> {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let number = signal.ssi_signo as i32;
@@ -144,6 +164,9 @@ impl Dialogue<'_> {
     pub fn run(&self, failed: &mut dyn FnMut(&str)) -> Result<Outcome, Error> {
         let watch = Watch::new(self.process, self.ignored)?;
         let outcome = self.listen(&watch, failed);
+        if let Source::Terminal(terminal) = self.source {
+            terminal.restore();
+        }
         drop(watch);
         SigSet::empty().thread_set_mask().map_err(call("sigprocmask"))?;
         outcome
@@ -158,7 +181,10 @@ impl Dialogue<'_> {
             match watch.wait(self.process.socket.as_fd(), deadline) {
                 Event::Ready => {}
                 Event::Stop => {
-                    terminal::stop();
+                    match self.source {
+                        Source::Terminal(terminal) => terminal.stop(),
+                        _ => terminal::stop(),
+                    }
                     deadline = process::boot_time() + TO_THINK;
                     continue;
                 }
@@ -168,21 +194,25 @@ impl Dialogue<'_> {
                     continue;
                 }
                 Event::TimedOut => return Ok(interrupted.map_or(Outcome::Silent, Outcome::Interrupted)),
-                Event::Gone => return Ok(self.gone(interrupted, attempt)),
+                // If an answer was being judged, its user may have killed the judge to be spared a fail delay: the
+                // attempt stays without a verdict, and the next one waits.
+                Event::Gone => return Ok(interrupted.map_or(Outcome::Gone, Outcome::Interrupted)),
             }
             let Some(word) = talk::hear(&self.process.socket) else {
-                return Ok(self.gone(interrupted, attempt));
+                return Ok(interrupted.map_or(Outcome::Gone, Outcome::Interrupted));
             };
+            if !matches!(word, Word::Show(_)) {
+                attempt.take().into_iter().for_each(Attempt::judged);
+            }
             deadline = process::boot_time() + if interrupted.is_some() { AFTER_INTERRUPT } else { TO_THINK };
             match word {
-                Word::Show(text) => self.show(&text),
+                Word::Show(text) => self.show(watch, &text),
                 Word::Prompt { visible, text } => {
-                    drop(attempt.take());
                     if let Some(signal) = interrupted {
                         return Ok(Outcome::Interrupted(signal));
                     }
                     if std::mem::take(&mut again) {
-                        self.show(b"that was not right: try again");
+                        self.show(watch, b"that was not right: try again");
                     }
                     match self.answer(watch, visible, &text)? {
                         Ok(reply) => {
@@ -197,7 +227,6 @@ impl Dialogue<'_> {
                     deadline = process::boot_time() + TO_THINK;
                 }
                 Word::Failed(text) => {
-                    drop(attempt.take());
                     again = true;
                     failed(&for_terminal(&text));
                 }
@@ -209,29 +238,19 @@ impl Dialogue<'_> {
         }
     }
 
-    /// The process died. If an answer was being judged, its user may have killed it to be spared a fail delay: the
-    /// next attempt of the same user waits for the end of this one.
-    fn gone(&self, interrupted: Option<i32>, attempt: Option<Attempt>) -> Outcome {
-        if let Some(attempt) = attempt {
-            attempt.was_cut_short();
-        }
-        interrupted.map_or(Outcome::Gone, Outcome::Interrupted)
-    }
-
     /// Asks. The inner error: there is no answer.
     fn answer(&self, watch: &Watch<'_>, visible: bool, text: &[u8]) -> Result<Result<Reply, Outcome>, Error> {
         let mut lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
         let last = lines.pop().unwrap_or_default();
-        lines.iter().for_each(|line| self.show(line));
+        lines.iter().for_each(|line| self.show(watch, line));
         let prompt = self.prompt(last, visible);
         let answer = match self.source {
             Source::Terminal(terminal) => terminal.ask(&prompt, visible, watch, TO_TYPE),
             Source::Askpass(program) => program.ask(&prompt, watch, TO_TYPE)?,
-            Source::Input => {
-                let tell = |text: &str| std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
-                let _ = tell(&prompt);
-                let answer = first_line(crate::sys::standard(0), watch, process::boot_time() + TO_TYPE);
-                let _ = tell("\n");
+            Source::Input(input) => {
+                watch.write(standard(2), &prompt);
+                let answer = first_line(input, watch, process::boot_time() + TO_TYPE);
+                watch.write(standard(2), "\n");
                 answer
             }
             Source::Nowhere => Answer::End,
@@ -240,7 +259,7 @@ impl Dialogue<'_> {
             Answer::Line(typed) => Ok(match typed.finish() {
                 Ok(secret) => Reply::Answer(secret),
                 Err(why) => {
-                    self.show(why.as_bytes());
+                    self.show(watch, why.as_bytes());
                     Reply::Unusable
                 }
             }),
@@ -261,10 +280,13 @@ impl Dialogue<'_> {
         format!("caplet: {} ", for_terminal(text))
     }
 
-    fn show(&self, text: &[u8]) {
-        show(text, |line| match self.source {
-            Source::Terminal(terminal) => terminal.write(&format!("caplet: {line}\n")),
-            _ => say(line),
+    fn show(&self, watch: &Watch<'_>, text: &[u8]) {
+        show(text, |line| {
+            let line = format!("caplet: {line}\n");
+            match self.source {
+                Source::Terminal(terminal) => terminal.write(&line, watch),
+                _ => watch.write(standard(2), &line),
+            }
         });
     }
 }
@@ -327,9 +349,12 @@ impl Process {
                     let _ = process::pidfd_signal(&self.pidfd, libc::SIGKILL);
                     return;
                 }
-                // Messages of session modules have nobody to be shown to any more.
-                Ok(_) if matches!(talk::hear(&self.socket), Some(Word::Show(_))) => {}
-                _ => return,
+                // What it said before that, or says to nobody now, is passed over.
+                Ok(_) => match talk::hear(&self.socket) {
+                    None | Some(Word::Closed) => return,
+                    Some(_) => {}
+                },
+                Err(_) => return,
             }
         }
     }

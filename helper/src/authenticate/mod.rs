@@ -11,17 +11,19 @@ mod terminal;
 use crate::caller::Person;
 use crate::error::{Error, OURS, call};
 use crate::hygiene::{Inherited, Power};
+use crate::supervise::terminal::reopen;
 use crate::sys::process::{self as system, Fork};
+use crate::sys::standard;
 use crate::trail::Trail;
 use askpass::Askpass;
-use cache::Cache;
+use cache::{Asking, Cache};
 use caplet_policy::document::{Auth, Profile};
 use caplet_policy::escape::for_terminal;
 use caplet_policy::judge::Grant;
 use caplet_policy::request::Request;
 use dialogue::{Dialogue, Outcome, Process, Source};
 use process::Order;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use talk::Gate;
 pub use talk::Word;
 use terminal::Terminal;
@@ -85,6 +87,7 @@ struct Asked<'a> {
     source: Source<'a>,
     /// Where the proof is kept once it is given.
     cache: Option<Cache>,
+    _asking: Option<Asking>,
     ignored: &'a [i32],
 }
 
@@ -110,11 +113,14 @@ pub fn begin<'a>(
         false => None,
     };
     let password = wants_password && !cache.as_ref().is_some_and(Cache::holds);
-    let source = if password { case.source(person, inherited)? } else { Source::Nowhere };
-    let order = Order { person, password, account: profile.pam_account, session: profile.pam_session, inherited };
+    let (source, asking) = match password {
+        true => (case.source(person, inherited)?, Some(Asking::begin(person.uid)?)),
+        false => (Source::Nowhere, None),
+    };
+    let order = Order { person, password, account: profile.pam_account, session: profile.pam_session };
     let process = start(&order)?;
     let cache = cache.filter(|_| password);
-    let asked = Asked { process, source, cache, ignored: &inherited.ignored };
+    let asked = Asked { process, source, cache, _asking: asking, ignored: &inherited.ignored };
     // Real uid 0 from here on, so that the user cannot kill what handles the terminal.
     case.trail.journal()?;
     Ok(Pending { grant, asked: Some(asked) })
@@ -128,7 +134,7 @@ impl Pending<'_> {
     /// Waits for the proof, asking what PAM asks.
     pub fn finish(self, request: &Request, person: &Person, trail: &mut Trail<'_>) -> Result<Authenticated, Error> {
         let Self { grant, asked } = self;
-        let Some(Asked { process, source, cache, ignored }) = asked else {
+        let Some(Asked { process, source, cache, _asking, ignored }) = asked else {
             return Ok(Authenticated { grant, session: None });
         };
         let profile = grant.profile();
@@ -166,6 +172,16 @@ fn needs_installation(profile: &Profile) -> String {
     )
 }
 
+/// Standard input. A pipe is opened anew, so that non-blocking mode is ours alone: another reader may take bytes away
+/// between poll(2) and read(2).
+fn input() -> Result<OwnedFd, Error> {
+    let stat = nix::sys::stat::fstat(standard(0)).map_err(call("fstat(0)"))?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFIFO => reopen(0),
+        _ => standard(0).try_clone_to_owned().map_err(|e| crate::hygiene::io("dup", &e)),
+    }
+}
+
 fn start(order: &Order<'_>) -> Result<Process, Error> {
     let (ours, theirs) = crate::supervise::wire::pair()?;
     let helper = std::process::id();
@@ -200,7 +216,10 @@ impl Case<'_, '_> {
         let (why, instead) = if self.request.non_interactive {
             ("-n forbids to ask for it", "without -n you are asked")
         } else if self.request.stdin_password {
-            return Ok(Terminal::standard()?.map_or(Source::Input, Source::Terminal));
+            return match Terminal::standard()? {
+                Some(terminal) => Ok(Source::Terminal(terminal)),
+                None => input().map(Source::Input),
+            };
         } else if self.request.askpass {
             match Askpass::find(person, inherited) {
                 Some(program) => return Ok(Source::Askpass(program)),

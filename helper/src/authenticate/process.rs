@@ -2,9 +2,8 @@
 //! here and nowhere else. With a PAM session it stays until the guard says that the session is over, or is gone.
 
 use super::talk::{self, Gate, Reply, Word};
-use crate::caller::{Controlling, Person, terminal_name};
+use crate::caller::{Controlling, Person};
 use crate::error::OURS;
-use crate::hygiene::Inherited;
 use crate::sys::pam::{Item, Pam, Status, Step, Style};
 use crate::sys::{Errno, capability, identity, process, terminal};
 use crate::trusted;
@@ -30,7 +29,6 @@ pub struct Order<'a> {
     pub password: bool,
     pub account: bool,
     pub session: bool,
-    pub inherited: &'a Inherited,
 }
 
 /// What the conversation has come to, seen from inside.
@@ -76,7 +74,7 @@ fn settle(socket: &OwnedFd) -> Result<(), Word> {
 
 fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word> {
     // Before this process leaves its session.
-    let terminal = Controlling::find().and_then(|c| c.name).or_else(terminal_name).unwrap_or_default();
+    let terminal = Controlling::find().and_then(|c| c.name).unwrap_or_default();
     settle(socket)?;
     let person = order.person;
     // With a real uid of 0 pam_rootok would let everybody pass.
@@ -115,7 +113,7 @@ fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word
         is_still(&pam, &name, Gate::Account)?;
     }
     if order.session {
-        return keep_session(pam, order, &name, socket);
+        return keep_session(pam, &name, socket);
     }
     let _ = talk::say(socket, &Word::Accepted);
     // Cleaning up after the modules must not take the processor from what starts now.
@@ -191,7 +189,7 @@ fn converse(socket: &OwnedFd, course: &Course, style: Style, text: &[u8]) -> Opt
 }
 
 /// Opens the PAM session while the helper builds, tells what modules changed, and closes it when the session is over.
-fn keep_session(mut pam: Pam, order: &Order<'_>, name: &CStr, socket: &OwnedFd) -> Result<(), Word> {
+fn keep_session(mut pam: Pam, name: &CStr, socket: &OwnedFd) -> Result<(), Word> {
     // From here on the user can no more signal this process; the helper may end before the session does.
     let _ = capability::set_parent_death_signal(0);
     identity::set_groups(0, 0, 0).map_err(failed("setresgid(0)"))?;
@@ -203,7 +201,7 @@ fn keep_session(mut pam: Pam, order: &Order<'_>, name: &CStr, socket: &OwnedFd) 
     if status != Status::SUCCESS {
         return Err(no(&pam, status));
     }
-    let before = Surroundings::take(order.inherited);
+    let before = Surroundings::take();
     let opened = pam.run(Step::OpenSession);
     if opened != Status::SUCCESS {
         pam.run(Step::DeleteCredentials);
@@ -229,42 +227,36 @@ fn keep_session(mut pam: Pam, order: &Order<'_>, name: &CStr, socket: &OwnedFd) 
 }
 
 /// What session modules change in their own process and mean for the command: limits (pam_limits), umask (pam_umask),
-/// priority. Nothing else of the process reaches it.
+/// priority. Nothing else of the process reaches it, and nothing of the caller's reaches modules: they run under the
+/// helper's own limits and umask.
 struct Surroundings {
     limits: Vec<(u32, u64, u64)>,
-    umask: u32,
     nice: i32,
 }
 
+/// What no module sets, so that one which sets the helper's own, 077, is seen: files are root's alone under either.
+const OWN_UMASK: u32 = 0o067;
+
 impl Surroundings {
-    /// Soft limits and umask as the caller had them, since modules leave alone what they are not told to change.
-    fn take(inherited: &Inherited) -> Self {
-        for (resource, soft, _) in &inherited.limits {
-            if let Ok((now, hard)) = process::limit(*resource) {
-                if *soft < now {
-                    let _ = process::set_limit(*resource, *soft, hard);
-                }
-            }
-        }
-        umask(Mode::from_bits_truncate(inherited.umask));
-        Self { limits: all_limits(), umask: inherited.umask, nice: process::nice() }
+    fn take() -> Self {
+        umask(Mode::from_bits_truncate(OWN_UMASK));
+        Self { limits: all_limits(), nice: process::nice() }
     }
 
     fn tell_changes(self, socket: &OwnedFd) {
-        let now = all_limits();
-        for ((resource, soft, hard), (_, soft_before, hard_before)) in now.iter().zip(self.limits) {
-            for (is_hard, value, before) in [(false, *soft, soft_before), (true, *hard, hard_before)] {
+        for ((resource, soft, hard), (_, soft_before, hard_before)) in all_limits().iter().zip(self.limits) {
+            for (is_hard, value, before) in [(true, *hard, hard_before), (false, *soft, soft_before)] {
                 if value != before {
                     let _ = talk::say(socket, &Word::Limit(*resource, is_hard, value));
                 }
             }
-            // What the user or a module limited must not get in the way of closing the session.
+            // What a module limited for the command must not get in the way of closing the session.
             if *resource != libc::RLIMIT_CORE {
                 let _ = process::set_limit(*resource, *hard, *hard);
             }
         }
         let mask = umask(Mode::from_bits_truncate(0o077)).bits();
-        if mask != self.umask {
+        if mask != OWN_UMASK {
             let _ = talk::say(socket, &Word::Umask(mask));
         }
         if process::nice() != self.nice {

@@ -3,12 +3,14 @@
 
 use super::dialogue::{Event, Watch};
 use super::talk::Typed;
-use crate::error::{Error, call};
+use crate::error::Error;
+use crate::supervise::terminal::reopen;
 use crate::sys::{Errno, process, standard, terminal};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{InputFlags, LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -17,7 +19,8 @@ use std::time::Duration;
 pub struct Terminal {
     input: OwnedFd,
     output: OwnedFd,
-    original: Termios,
+    /// The modes as they were found, from the first question until [`Terminal::restore`].
+    found: RefCell<Option<Termios>>,
 }
 
 /// How a question ended.
@@ -31,13 +34,13 @@ pub enum Answer {
 }
 
 impl Terminal {
-    /// The controlling terminal, and none other: descriptors 0 to 2 may be somebody else's.
+    /// The controlling terminal, and none other: descriptors 0 to 2 may be somebody else's. Non-blocking: another
+    /// reader may take a line away between poll(2) and read(2).
     pub fn controlling() -> Result<Self, Errno> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let input = open("/dev/tty", flags, Mode::empty())?;
         let output = input.try_clone().map_err(|_| Errno::EMFILE)?;
-        let original = tcgetattr(&input)?;
-        Ok(Self { input, output, original })
+        Ok(Self { input, output, found: RefCell::default() })
     }
 
     /// Standard input where that is a terminal (`-S`); prompts go to standard error.
@@ -45,56 +48,80 @@ impl Terminal {
         if !terminal::is_terminal(standard(0)) {
             return Ok(None);
         }
-        let copy = |n: i32| standard(n).try_clone_to_owned().map_err(|e| crate::hygiene::io("dup", &e));
-        let (input, output) = (copy(0)?, copy(2)?);
-        let original = tcgetattr(&input).map_err(call("tcgetattr"))?;
-        Ok(Some(Self { input, output, original }))
+        let output = standard(2).try_clone_to_owned().map_err(|e| crate::hygiene::io("dup", &e))?;
+        Ok(Some(Self { input: reopen(0)?, output, found: RefCell::default() }))
     }
 
-    pub fn write(&self, text: &str) {
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            match nix::unistd::write(&self.output, rest) {
-                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-                Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
-        }
+    pub fn write(&self, text: &str, watch: &Watch<'_>) {
+        watch.write(self.output.as_fd(), text);
     }
 
-    /// Asks one question. After Ctrl-Z and `fg` it is asked anew.
+    /// Asks one question. After Ctrl-Z and `fg` it is asked anew. Echo stays as the question wants it until
+    /// [`Terminal::restore`], so that nothing typed while PAM thinks is shown either.
     pub fn ask(&self, prompt: &str, visible: bool, watch: &Watch<'_>, patience: Duration) -> Answer {
         loop {
             if self.settle(visible).is_err() {
                 return Answer::End;
             }
-            self.write(prompt);
+            self.write(prompt, watch);
             let answer = self.line(watch, process::boot_time() + patience);
-            // Drops what was typed ahead, so that it is not shown once echo is back, nor read by the shell.
-            let _ = tcsetattr(&self.input, SetArg::TCSAFLUSH, &self.original);
             if !visible || !matches!(answer, Answer::Line(_)) {
-                self.write("\n");
+                self.write("\n", watch);
             }
             match answer {
-                Answer::Other(Event::Stop) => stop(),
+                Answer::Other(Event::Stop) => self.stop(),
                 answer => return answer,
             }
         }
     }
 
-    /// Lines and signals as usual, whatever a program left behind; echo only where the answer is no secret. In the
-    /// background this stops the process, as it should (SIGTTOU is not blocked).
+    /// Lines and signals as usual, whatever a program left behind; echo only where the answer is no secret.
     fn settle(&self, visible: bool) -> Result<(), Errno> {
-        let mut modes = self.original.clone();
+        self.come_to_foreground()?;
+        let mut found = self.found.borrow_mut();
+        let mut modes = match &*found {
+            Some(modes) => modes.clone(),
+            None => found.insert(tcgetattr(&self.input)?).clone(),
+        };
         modes.local_flags |= LocalFlags::ICANON | LocalFlags::ISIG;
         modes.local_flags.set(LocalFlags::ECHO, visible);
         modes.local_flags.remove(LocalFlags::ECHONL);
         modes.input_flags |= InputFlags::ICRNL;
-        loop {
-            match tcsetattr(&self.input, SetArg::TCSAFLUSH, &modes) {
-                Err(Errno::EINTR) => {}
-                done => return done,
+        set(&self.input, &modes)
+    }
+
+    /// In the background this process stops, as any that wants the terminal, before it looks at the modes: they are
+    /// those of whatever is in the foreground.
+    fn come_to_foreground(&self) -> Result<(), Errno> {
+        // Where nobody can continue it, stopping does nothing: an orphaned process group is not asked.
+        for _ in 0..16 {
+            match nix::unistd::tcgetpgrp(&self.input) {
+                Ok(group) if group != nix::unistd::getpgrp() => {
+                    let _ = process::kill(0, libc::SIGTTOU);
+                }
+                // Not the controlling terminal: no job control here.
+                Ok(_) | Err(Errno::ENOTTY) => return Ok(()),
+                Err(errno) => return Err(errno),
             }
+        }
+        Err(Errno::EIO)
+    }
+
+    /// Gives the terminal back as it was found. What was typed ahead is dropped first, so that it is neither shown once
+    /// echo is back, nor read by the shell.
+    pub fn restore(&self) {
+        if let Some(found) = self.found.take() {
+            let _ = set(&self.input, &found);
+        }
+    }
+
+    /// Stops as Ctrl-Z stops any program, the terminal as it was found; then goes on as before.
+    pub fn stop(&self) {
+        let asked = self.found.borrow().is_some();
+        self.restore();
+        stop();
+        if asked {
+            let _ = self.settle(false);
         }
     }
 
@@ -121,6 +148,21 @@ impl Terminal {
                 _ if typed.is_empty() => return Answer::End,
                 _ => return Answer::Line(typed),
             }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+fn set(terminal: &OwnedFd, modes: &Termios) -> Result<(), Errno> {
+    loop {
+        match tcsetattr(terminal, SetArg::TCSAFLUSH, modes) {
+            Err(Errno::EINTR) => {}
+            done => return done,
         }
     }
 }

@@ -58,7 +58,7 @@ impl Outer {
 }
 
 /// The same terminal under a description of our own, with the rights that the caller's descriptor has.
-fn reopen(number: i32) -> Result<OwnedFd, Error> {
+pub fn reopen(number: i32) -> Result<OwnedFd, Error> {
     let flags = fcntl(standard(number), FcntlArg::F_GETFL).map_err(call("fcntl(F_GETFL)"))?;
     let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
     let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

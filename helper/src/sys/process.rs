@@ -284,6 +284,19 @@ pub fn link_user_keyring() {
     unsafe { libc::syscall(libc::SYS_keyctl, link, user, session) };
 }
 
+/// Lifts the hard value of another process's limit, where it is lower (prlimit(2)).
+pub fn allow_limit(pid: i32, resource: u32, hard: u64) -> Result<(), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads no new limit, writes the old one to this stack.
+    Errno::result(unsafe { libc::prlimit64(pid, resource, std::ptr::null(), &raw mut limit) })?;
+    if limit.rlim_max >= hard {
+        return Ok(());
+    }
+    limit.rlim_max = hard;
+    // SAFETY: reads the new limit from this stack.
+    Errno::result(unsafe { libc::prlimit64(pid, resource, &raw const limit, std::ptr::null_mut()) }).map(drop)
+}
+
 /// A new, anonymous session keyring, so that the caller's cannot be read (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
 pub fn new_session_keyring() -> Result<(), Errno> {
     // SAFETY: a null name asks for an anonymous keyring.
