@@ -72,6 +72,8 @@ const WATCHING: &[libc::c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
     libc::SYS_pidfd_send_signal,
     libc::SYS_signalfd4,
     libc::SYS_clock_gettime,

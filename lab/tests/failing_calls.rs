@@ -27,6 +27,11 @@ scope = "host"
 may_add = ["SYS_NICE"]
 pam_account = false
 umask = "0027"
+
+[profile.pam]
+users = ["alice"]
+scope = "host"
+pam_session = true
 "#;
 
 fn lab() -> Option<Lab> {
@@ -175,7 +180,7 @@ fn the_guards_filter_refuses_nothing_that_it_does() {
     need!("strace");
     let Some(lab) = lab() else { return };
     let helper = "/usr/libexec/caplet/caplet-helper";
-    for profile in ["full", "real"] {
+    for profile in ["full", "real", "pam"] {
         let profile = format!("--profile={profile}");
         let words = ["strace", "-f", "-qq", "-s", "80", "-b", "execve", "-u", "alice", "-o", "/tmp/trace"];
         let command = ["sh", "-c", "sleep 0.1; exit 7"];
@@ -191,6 +196,12 @@ fn the_guards_filter_refuses_nothing_that_it_does() {
         let refused: Vec<&str> = of_guard().filter(|l| l.contains("EPERM")).collect();
         assert!(refused.is_empty(), "{refused:#?}");
     }
+}
+
+/// Also the calls of the process that asks PAM, and of its modules.
+#[test]
+fn a_failing_call_means_no_session_behind_pam_or_the_whole_one() {
+    fail_each_call("pam");
 }
 
 #[test]

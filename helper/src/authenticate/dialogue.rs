@@ -12,7 +12,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a person may take for an answer, as sudo's `passwd_timeout`.
@@ -334,7 +335,10 @@ impl Process {
 
     /// Tells it that the session is over.
     pub fn close(&self) {
-        let _ = talk::reply(&self.socket, &Reply::Close);
+        if talk::reply(&self.socket, &Reply::Close).is_err() {
+            // Its end says the same.
+            let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        }
     }
 
     /// Waits a while for it to close the session: a module can hang here too.

@@ -115,7 +115,7 @@ fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word
     if order.session {
         return keep_session(pam, &name, socket);
     }
-    let _ = talk::say(socket, &Word::Accepted);
+    talk::say(socket, &Word::Accepted).map_err(failed("send"))?;
     // Cleaning up after the modules must not take the processor from what starts now.
     let _ = process::set_nice(0, 19);
     Ok(())
@@ -195,7 +195,7 @@ fn keep_session(mut pam: Pam, name: &CStr, socket: &OwnedFd) -> Result<(), Word>
     identity::set_groups(0, 0, 0).map_err(failed("setresgid(0)"))?;
     identity::set_users(0, 0, 0).map_err(failed("setresuid(0)"))?;
     capability::set_not_dumpable().map_err(failed("prctl(PR_SET_DUMPABLE)"))?;
-    let _ = talk::say(socket, &Word::Accepted);
+    talk::say(socket, &Word::Accepted).map_err(failed("send"))?;
     let no = |pam: &Pam, status: Status| refused(Gate::Session, pam.text(status));
     let status = pam.run(Step::EstablishCredentials);
     if status != Status::SUCCESS {
@@ -215,15 +215,15 @@ fn keep_session(mut pam: Pam, name: &CStr, socket: &OwnedFd) -> Result<(), Word>
         close(&mut pam);
         return Err(refusal);
     }
-    before.tell_changes(socket);
-    for entry in pam.environment() {
-        let _ = talk::say(socket, &Word::Variable(entry.into_bytes()));
+    let told = before.tell_changes(socket).and_then(|()| {
+        pam.environment().into_iter().try_for_each(|entry| talk::say(socket, &Word::Variable(entry.into_bytes())))
+    });
+    // A helper that did not hear all of it does not hear that the session is open, and runs nothing.
+    if told.and_then(|()| talk::say(socket, &Word::Opened)).is_ok() {
+        while !matches!(talk::listen(socket), Reply::Close) {}
     }
-    let _ = talk::say(socket, &Word::Opened);
-    while !matches!(talk::listen(socket), Reply::Close) {}
     close(&mut pam);
-    let _ = talk::say(socket, &Word::Closed);
-    Ok(())
+    talk::say(socket, &Word::Closed).map_err(failed("send"))
 }
 
 /// What session modules change in their own process and mean for the command: limits (pam_limits), umask (pam_umask),
@@ -243,11 +243,11 @@ impl Surroundings {
         Self { limits: all_limits(), nice: process::nice() }
     }
 
-    fn tell_changes(self, socket: &OwnedFd) {
+    fn tell_changes(self, socket: &OwnedFd) -> Result<(), Errno> {
         for ((resource, soft, hard), (_, soft_before, hard_before)) in all_limits().iter().zip(self.limits) {
             for (is_hard, value, before) in [(true, *hard, hard_before), (false, *soft, soft_before)] {
                 if value != before {
-                    let _ = talk::say(socket, &Word::Limit(*resource, is_hard, value));
+                    talk::say(socket, &Word::Limit(*resource, is_hard, value))?;
                 }
             }
             // What a module limited for the command must not get in the way of closing the session.
@@ -257,10 +257,11 @@ impl Surroundings {
         }
         let mask = umask(Mode::from_bits_truncate(0o077)).bits();
         if mask != OWN_UMASK {
-            let _ = talk::say(socket, &Word::Umask(mask));
+            talk::say(socket, &Word::Umask(mask))?;
         }
-        if process::nice() != self.nice {
-            let _ = talk::say(socket, &Word::Nice(process::nice()));
+        match process::nice() {
+            nice if nice != self.nice => talk::say(socket, &Word::Nice(nice)),
+            _ => Ok(()),
         }
     }
 }
