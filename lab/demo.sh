@@ -21,6 +21,8 @@ if [ "${1:-}" != inside ]; then
             fi
         done
         cp "$CAPLET_BUILD/caplet" "$CAPLET_BUILD/caplet-helper" .; cp "$0" demo.sh
+        family=debian; [ ! -e /etc/pam.d/system-auth ] || family=redhat
+        cp "$(dirname "$0")/../etc/pam.d/caplet.$family" caplet.pam
         mount -t proc proc proc; mount -t sysfs sysfs sys; mount -t tmpfs -o mode=755 dev dev
         for n in null zero full random urandom tty; do touch dev/$n; mount --bind /dev/$n dev/$n; done
         mkdir dev/pts dev/shm; mount -t devpts -o newinstance,ptmxmode=0666,gid=5,mode=620 devpts dev/pts
@@ -33,7 +35,7 @@ fi
 
 # From here on: inside the throwaway machine.
 # Whoever has these names on the real machine, and a policy that is installed there, are not part of the story.
-for name in alice tim mallory; do
+for name in alice tim rita mallory; do
     userdel "$name" 2>/dev/null || true
     groupdel "$name" 2>/dev/null || true
 done
@@ -42,9 +44,12 @@ groupadd -f students
 groupadd -f timekeepers
 useradd -m -s /bin/bash -G students alice
 useradd -m -s /bin/bash -G timekeepers tim
+useradd -m -s /bin/bash rita
 useradd -m -s /bin/bash mallory
 install -D -m 4755 /caplet-helper /usr/libexec/caplet/caplet-helper
 install -m 755 /caplet /usr/bin/caplet
+install -D -m 644 "/caplet.pam" /etc/pam.d/caplet
+echo 'rita:correct horse' | chpasswd
 mkdir -p /etc/caplet/policy.d
 cat >/etc/caplet/policy.toml <<'P'
 [defaults]
@@ -74,7 +79,13 @@ groups   = ["timekeepers"]
 scope    = "host"
 caps     = ["SYS_TIME"]
 commands = ["/usr/bin/date"]
-pam_account = false
+
+[profile.priority]
+description = "Measurements that must not be disturbed, after your password"
+users    = ["rita"]
+scope    = "host"
+caps     = ["SYS_NICE"]
+auth     = "password"
 P
 chmod 640 /etc/caplet/policy.toml
 python3 -c '
@@ -195,6 +206,20 @@ as alice 'caplet run -p oslab --privileged cat /etc/shadow'
 told "host root's files stay closed" has "/etc/shadow: Permission denied"
 as alice 'caplet list'
 told "caplet list says what is hers" has netlab
+
+echo
+echo "== 7. A password: a real capability, for whoever proves to be Rita"
+as rita 'caplet run -p priority id'
+told "without a terminal it says how to give one" has "standard input (-S)"
+as rita 'echo "battery staple" | caplet run -S -p priority id'
+told "a wrong one is refused" is 125
+told "and nothing was run" lacks "uid="
+in_log 'auth-failure user=rita'
+printf '%s\n' "$out"
+told "the attempt is in the log, and the record came from uid 0" has "[sender uid 0]"
+as rita 'echo "correct horse" | caplet run -S -p priority grep CapEff /proc/self/status'
+told "the right one is taken" is 0
+told "the kernel says SYS_NICE (bit 23), and nothing else" has "0000000000800000"
 
 echo
 if [ "$failed" = 0 ]; then

@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado" ;; # each as far as it can be had
-demo) programs="cc ip route python3 unshare setpriv ps" ;;
+demo) programs="cc ip route python3 unshare setpriv ps chpasswd" ;;
 *) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd" ;;
 esac
 package() { # program, package manager
@@ -29,8 +29,8 @@ package() { # program, package manager
     *:journalctl) echo systemd ;;
     apt:logger) echo bsdutils ;;
     dnf:logger) echo util-linux ;;
-    apt:chage) echo passwd ;;
-    dnf:chage) echo shadow-utils ;;
+    apt:chage | apt:chpasswd) echo passwd ;;
+    dnf:chage | dnf:chpasswd) echo shadow-utils ;;
     dnf:auditd) echo audit ;;
     apt:capsh) echo libcap2-bin ;;
     dnf:capsh) echo libcap ;;

@@ -119,3 +119,20 @@ fn a_subordinate_range_that_overlaps_is_warned_of_as_the_helper_refuses_it() {
     assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=0");
     lab.sh("alice", "caplet run -p risky true").expect_ok();
 }
+
+#[test]
+fn a_missing_pam_stack_is_warned_of_where_a_profile_needs_it() {
+    let Some(lab) = lab() else { return };
+    lab.root("rm /etc/pam.d/caplet");
+    assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=0", "nothing here needs PAM");
+    for keys in ["scope = \"host\"", "auth = \"password\"", "pam_session = true"] {
+        lab.set_policy(&profile(keys));
+        let out = lab.root("caplet check --strict; echo code=$?");
+        let warning = "/etc/pam.d/caplet is missing: profiles that need PAM refuse everybody (risky)";
+        assert!(out.out() == "code=1" && out.err().contains(warning), "{keys}: {out}");
+        lab.sh("alice", "caplet run -n -p risky true").expect_code(125);
+    }
+    lab.write("/etc/pam.d/caplet", "account required pam_permit.so\n", 0o644, "root");
+    lab.set_policy(&profile("scope = \"host\""));
+    assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=0");
+}
