@@ -19,7 +19,7 @@ fn each_risky_grant_is_warned_of() {
     let Some(lab) = lab() else { return };
     lab.root("mknod /dev/lab-disk b 7 200");
     let host = |rest: &str| profile(&format!("scope = \"host\"\npam_account = false\n{rest}"));
-    let cases: [(String, &str); 16] = [
+    let cases: [(String, &str); 17] = [
         ("[profile.r]\nusers = [\"*\"]\n".into(), "everybody, also system accounts, is let in here"),
         ("[profile.r]\nusers = [\"*\"]\nlogin = true\n".into(), "everybody, also system accounts, logs in here"),
         (profile("user = \"root\"\nlogin = true"), "login as uid 0"),
@@ -38,6 +38,10 @@ fn each_risky_grant_is_warned_of() {
         (
             host("caps = [\"CHOWN\"]\naccept_root_equivalent = true\ncommands = [\"/usr/bin/id\"]"),
             "whatever /usr/bin/id starts",
+        ),
+        (
+            host("caps = [\"SYS_TIME\"]\n[profile.dated]\nusers = [\"bob\"]\nvalid_until = 2099-01-01"),
+            "its dates follow the machine's clock, which profile \"risky\" lets people set",
         ),
         (profile("user = \"root\"\nsubids = true"), "profile \"risky\": alice has no range in /etc/subuid"),
         (profile("user = \"root\"\nsubids = true"), "profile \"risky\": alice has no range in /etc/subgid"),

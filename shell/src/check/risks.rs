@@ -94,17 +94,33 @@ pub struct Risk {
 
 /// Every risk, in the order of the profiles.
 pub fn of(document: &Document) -> Vec<Risk> {
+    let setter = document.profiles.iter().find(|profile| sets_the_clock(profile));
     document
         .profiles
         .iter()
         .flat_map(|profile| {
-            texts(profile).into_iter().map(|text| Risk {
+            let by_the_clock = profile.valid_from.is_some() || profile.valid_until.is_some();
+            let clock = setter.filter(|_| by_the_clock).map(|setter| {
+                let name = &setter.name;
+                format!("its dates follow the machine's clock, which profile \"{name}\" lets people set; max_lifetime does not")
+            });
+            texts(profile).into_iter().chain(clock).map(|text| Risk {
                 at: format!("{}:{}", profile.at.file, profile.at.line),
                 profile: profile.name.clone(),
                 text,
             })
         })
         .collect()
+}
+
+/// Whether it gives SYS_TIME of the machine.
+fn sets_the_clock(profile: &Profile) -> bool {
+    profile.scope == Scope::Host && reach(profile).iter().any(|cap| cap.name() == "SYS_TIME")
+}
+
+/// All that a profile can give.
+fn reach(profile: &Profile) -> CapSet {
+    if profile.may_add_all { CapSet::KNOWN } else { profile.may_add.union(profile.starting_set()) }
 }
 
 fn texts(profile: &Profile) -> Vec<String> {
@@ -129,7 +145,7 @@ fn texts(profile: &Profile) -> Vec<String> {
 }
 
 fn host(profile: &Profile, texts: &mut Vec<String>) {
-    let reach = if profile.may_add_all { CapSet::KNOWN } else { profile.may_add.union(profile.starting_set()) };
+    let reach = reach(profile);
     let as_root = root_equivalents(reach);
     if reach == CapSet::KNOWN {
         texts.push("every capability of the machine: this is root".into());
