@@ -56,7 +56,7 @@ static LAB: SharedLab = SharedLab::new();
 /// Where passwords are checked by pam_unix.
 fn lab() -> Option<&'static Lab> {
     shared(&LAB, || {
-        let users = ["alice", "bob", "carol", "dave", "erin", "frank", "gina"];
+        let users = ["alice", "bob", "carol", "dave", "erin", "frank", "gina", "hugo"];
         let lab = users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &[]));
         lab.policy(POLICY).file("/etc/pam.d/caplet", UNIX, 0o644, "root").user("nopass", &[])
     })
@@ -499,10 +499,10 @@ fn killing_the_helper_spares_nobody_the_delay() {
     for _ in 0..3 {
         let mut terminal = asks(&lab, "alice", &["-p", "asks", "id"]).terminal(24, 80);
         terminal.expect(PROMPT);
-        terminal.send("guess\n");
         let attempt = format!("/run/caplet/auth/{}.attempt", lab.uid("alice"));
         let text = || if lab.exists(&attempt) { lab.read(&attempt) } else { String::new() };
         let before = text();
+        terminal.send("guess\n");
         let limit = Instant::now() + Duration::from_secs(20);
         while text() == before || text().is_empty() {
             assert!(Instant::now() < limit, "the attempt is not noted");
@@ -540,19 +540,19 @@ fn a_user_has_a_few_questions_open_and_no_more() {
 #[test]
 fn nobody_who_does_not_read_or_does_not_end_holds_the_helper() {
     let Some(lab) = lab() else { return };
-    lab.set_password("bob", SECRET);
+    lab.set_password("hugo", SECRET);
     // Standard error is a pipe that is full and never read.
     let full = "import os, subprocess, fcntl\nr, w = os.pipe()\nfcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)\n\
         try:\n while True: os.write(w, b'x' * 4096)\nexcept BlockingIOError: pass\nos.set_blocking(w, True)\n\
         p = subprocess.Popen(['caplet', 'run', '-S', '-p', 'asks', 'true'], stdin=subprocess.DEVNULL, stderr=w)\nprint(p.wait())";
     let start = Instant::now();
-    let out = lab.task("bob", ["/usr/bin/python3", "-I", "-c", full]).env("PATH", "/usr/bin").run().expect_ok();
+    let out = lab.task("hugo", ["/usr/bin/python3", "-I", "-c", full]).env("PATH", "/usr/bin").run().expect_ok();
     assert_eq!(out.out(), "125");
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     // A program that has answered and does not end.
-    lab.write("/home/bob/stays", "#!/bin/sh\ntrap '' TERM INT\necho 'correct horse'\nexec sleep 60\n", 0o755, "bob");
+    lab.write("/home/hugo/stays", "#!/bin/sh\ntrap '' TERM INT\necho 'correct horse'\nexec sleep 60\n", 0o755, "hugo");
     let start = Instant::now();
-    let task = asks(lab, "bob", &["-A", "-p", "asks", "true"]).env("CAPLET_ASKPASS", "/home/bob/stays");
+    let task = asks(lab, "hugo", &["-A", "-p", "asks", "true"]).env("CAPLET_ASKPASS", "/home/hugo/stays");
     assert_eq!(task.run().code(), 125);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
