@@ -105,7 +105,7 @@ fn run() -> Result<i32, Error> {
     let granted = pending.finish(&request, &person, &mut trail)?;
     let name = granted.grant().profile().name.clone();
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
-    let before = Before::prepare(plan.isolation.is_some())?;
+    let before = Before::prepare(plan.isolation.is_some(), request.login)?;
     let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
@@ -115,22 +115,26 @@ fn run() -> Result<i32, Error> {
 /// What can fail and leaves nothing behind: made before the grant is recorded, so that every record gets its end.
 struct Before {
     outer: Option<Outer>,
+    parent: Option<OwnedFd>,
     guards_end: OwnedFd,
     relays_end: OwnedFd,
 }
 
 impl Before {
-    fn prepare(isolated: bool) -> Result<Self, Error> {
+    fn prepare(isolated: bool, login: bool) -> Result<Self, Error> {
+        let parent = nix::unistd::getppid().as_raw();
+        // PID 1 takes in whoever has lost a parent, and goes away last.
+        let parent = if login && parent > 1 { process::pidfd_open(parent).ok() } else { None };
         let outer = if isolated { Outer::find()? } else { None };
         let (guards_end, relays_end) = wire::pair()?;
         nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-        Ok(Self { outer, guards_end, relays_end })
+        Ok(Self { outer, parent, guards_end, relays_end })
     }
 }
 
 /// Splits into the guard, which builds, and the relay, which gives root up at once.
 fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> Result<i32, Error> {
-    let Before { outer, guards_end, relays_end } = before;
+    let Before { outer, parent, guards_end, relays_end } = before;
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
@@ -140,7 +144,7 @@ fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> 
     };
     match forked {
         Fork::Child => {
-            drop(relays_end);
+            drop((relays_end, parent));
             guard::run(plan, recorded, &guards_end, outer)
         }
         Fork::Parent(guard_pid) => {
@@ -151,7 +155,7 @@ fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> 
                 person.become_again(None)?;
             }
             drop((plan, recorded, person));
-            Ok(Relay { guard: relays_end, guard_pid, outer, ignored, shares_group }.run())
+            Ok(Relay { guard: relays_end, guard_pid, outer, parent, ignored, shares_group }.run())
         }
     }
 }
@@ -166,7 +170,7 @@ fn consider(
 ) -> Result<Grant, Refusal> {
     let first_word = match &request.start {
         Start::Command(argv) => argv.first().cloned().unwrap_or_default(),
-        Start::Shell => Default::default(),
+        Start::Shell | Start::Line(_) => Default::default(),
     };
     let same_file = |path: &str| command::is_same(&first_word, path, person);
     judge(policy, caller, &world(moment, &same_file), request)

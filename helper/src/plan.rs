@@ -164,7 +164,7 @@ fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Re
             Ok(Launch::Policy { program: command::open(path)?, argv: strings(command::argv(path, argv))? })
         }
         (Start::Command(argv), None) => Ok(Launch::Search(strings(argv.iter().cloned())?)),
-        (Start::Shell, _) => {
+        (Start::Shell | Start::Line(_), _) => {
             let front = front_end(power);
             let missing = |e: nix::Error| Error::Command {
                 name: front.to_string_lossy().into_owned(),
@@ -176,8 +176,11 @@ fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Re
             if !grant.added().is_empty() {
                 argv.push(flag("--added=", grant.added().to_string()));
             }
-            if request.quiet {
-                argv.push("--quiet".into());
+            for (given, word) in [(request.quiet, "--quiet"), (request.dash, "--login")] {
+                argv.extend(given.then(|| OsString::from(word)));
+            }
+            if let Start::Line(line) = &request.start {
+                argv.push(flag("--line=", line));
             }
             Ok(Launch::Stage { file, argv: strings(argv)? })
         }

@@ -288,5 +288,6 @@ fn command(request: &Request) -> Vec<OsString> {
     match &request.start {
         Start::Command(argv) => argv.clone(),
         Start::Shell => Vec::new(),
+        Start::Line(line) => vec!["-c".into(), line.clone()],
     }
 }

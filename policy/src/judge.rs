@@ -201,6 +201,9 @@ fn fits(
         return Err(Reason::NotNamed);
     }
     is_open_to(profile, caller, world)?;
+    if request.login && !profile.login {
+        return Err(Reason::NoLogin);
+    }
     if request.privileged && (profile.scope == Scope::Host || !profile.privileged) {
         return Err(Reason::Privileged);
     }

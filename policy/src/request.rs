@@ -41,6 +41,8 @@ impl Verb {
 pub enum Start {
     /// The user's own shell, by way of the stage inside.
     Shell,
+    /// That shell, with this line behind its `-c`: bytes that nobody but the shell reads.
+    Line(OsString),
     /// This argv (never empty; its first word may be an empty string, which is then "not found").
     Command(Vec<OsString>),
 }
@@ -66,6 +68,10 @@ pub struct Request {
     pub askpass: bool,
     /// `--quiet`.
     pub quiet: bool,
+    /// The session of a login: only profiles with `login = true`.
+    pub login: bool,
+    /// The shell is to start as a login shell does, with a `-` before its name.
+    pub dash: bool,
     /// `--policy FILE`: only honoured where no privilege was borrowed.
     pub policy: Option<OsString>,
     /// What to start; only [`Verb::Run`] and [`Verb::Judge`] have one.
@@ -85,6 +91,8 @@ impl Request {
             stdin_password: false,
             askpass: false,
             quiet: false,
+            login: false,
+            dash: false,
             policy: None,
             start,
         }
@@ -104,10 +112,18 @@ impl Request {
         flag(self.stdin_password, "--stdin");
         flag(self.askpass, "--askpass");
         flag(self.quiet, "--quiet");
-        if let Some(path) = &self.policy {
-            let mut word = OsString::from("--policy=");
-            word.push(path);
+        flag(self.login, "--login");
+        flag(self.dash, "--dash");
+        let mut put = |name: &str, value: &OsString| {
+            let mut word = OsString::from(name);
+            word.push(value);
             words.push(word);
+        };
+        if let Some(path) = &self.policy {
+            put("--policy=", path);
+        }
+        if let Start::Line(line) = &self.start {
+            put("--line=", line);
         }
         if let (Verb::Run | Verb::Judge, Start::Command(argv)) = (self.verb, &self.start) {
             words.push(OsString::from("--"));
@@ -141,6 +157,7 @@ impl Request {
         }
         match argv {
             Some([]) => return Err(error("no command follows --")),
+            Some(_) if request.start != Start::Shell => return Err(error("a line for the shell, and a command")),
             Some(argv) => request.start = Start::Command(argv.to_vec()),
             None => {}
         }
@@ -164,6 +181,9 @@ impl Request {
             (b"--stdin", None) => self.stdin_password = true,
             (b"--askpass", None) => self.askpass = true,
             (b"--quiet", None) => self.quiet = true,
+            (b"--login", None) => self.login = true,
+            (b"--dash", None) => self.dash = true,
+            (b"--line", Some(value)) => self.start = Start::Line(OsString::from_vec(value.to_vec())),
             (b"--policy", Some([])) => return Err(error("--policy names no file")),
             (b"--policy", Some(value)) => self.policy = Some(OsString::from_vec(value.to_vec())),
             _ => return Err(unknown()),
@@ -194,7 +214,15 @@ impl Request {
         if self.stdin_password && self.askpass {
             return Err(error("-S and -A exclude each other: the password comes from one place"));
         }
-        let session = !self.add.is_empty() || !self.drop.is_empty() || self.privileged || self.start != Start::Shell;
+        if self.dash && matches!(self.start, Start::Command(_)) {
+            return Err(error("a command is no login shell"));
+        }
+        let session = !self.add.is_empty()
+            || !self.drop.is_empty()
+            || self.privileged
+            || self.start != Start::Shell
+            || self.login
+            || self.dash;
         if !matches!(self.verb, Verb::Run | Verb::Judge) && session {
             return Err(error(format!("{} takes no capabilities and no command", self.verb.word())));
         }
@@ -283,6 +311,8 @@ mod tests {
             stdin_password: true,
             askpass: false,
             quiet: true,
+            login: true,
+            dash: false,
             policy: Some(OsString::from_vec(b"/tmp/p=\xff".to_vec())),
             start: command(&["ip", "--", "-x"]),
         };
@@ -297,6 +327,7 @@ mod tests {
             "--non-interactive",
             "--stdin",
             "--quiet",
+            "--login",
             "--policy=/tmp/p=\\xff",
             "--",
             "ip",
@@ -305,6 +336,18 @@ mod tests {
         ];
         assert_eq!(shown, expect);
         assert_eq!(Request::decode(&wire), Ok(request));
+    }
+
+    #[test]
+    fn a_line_for_the_shell_is_any_bytes() {
+        let line = OsString::from_vec(b"--add=X\n\xff 'a; b'".to_vec());
+        let mut request = Request { login: true, dash: true, ..Request::new(Verb::Run, Start::Line(line)) };
+        assert_eq!(Request::decode(&request.encode()), Ok(request.clone()));
+        request.start = Start::Line(OsString::new());
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+        assert_eq!(refused(&["run", "--line=x", "--", "id"]), "a line for the shell, and a command");
+        assert_eq!(refused(&["run", "--dash", "--", "id"]), "a command is no login shell");
+        assert_eq!(refused(&["list", "--login"]), "list takes no capabilities and no command");
     }
 
     #[test]
@@ -428,14 +471,19 @@ mod tests {
     prop_compose! {
         fn any_request()(
             judge: bool, profile in proptest::option::of("[A-Za-z0-9_-]{1,64}"), add in caps(), drop in caps(),
-            flags: [bool; 5], policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
+            flags: [bool; 7], policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
         ) -> Request {
-            let [privileged, non_interactive, stdin_password, askpass, quiet] = flags;
+            let [privileged, non_interactive, stdin_password, askpass, quiet, login, dash] = flags;
+            let start = match argv.as_slice() {
+                [] => Start::Shell,
+                [line] if login => Start::Line(line.clone()),
+                _ => Start::Command(argv),
+            };
             Request {
                 verb: if judge { Verb::Judge } else { Verb::Run },
-                profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet,
+                profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet, login, dash,
                 policy: policy.map(OsString::from),
-                start: if argv.is_empty() { Start::Shell } else { Start::Command(argv) },
+                start,
             }
         }
     }

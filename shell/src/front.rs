@@ -22,7 +22,8 @@ pub fn start(request: &Request) -> ExitCode {
     FAILURE.into()
 }
 
-fn become_helper(request: &Request) -> Trouble {
+/// The same without a look at where this is: a login is never inside a session.
+pub fn become_helper(request: &Request) -> Trouble {
     let words = request.encode();
     let failed = |path: &Path| -> io::Error {
         // std's exec gives SIGPIPE, which Rust ignores, its default back, and leaves the environment as it is.

@@ -11,6 +11,7 @@ mod handbook;
 mod installed;
 mod listing;
 mod log;
+mod login;
 mod messages;
 mod quoting;
 mod session;
@@ -31,10 +32,7 @@ fn main() -> ExitCode {
     match Role::of(&name) {
         Role::Front => front_door(argv.collect()),
         Role::Session => session::enter(argv),
-        Role::LoginShell => {
-            tell(&Trouble::NoLoginShellYet);
-            FAILURE.into()
-        }
+        Role::LoginShell => login::enter(&name, argv.collect()),
     }
 }
 

@@ -24,7 +24,8 @@ pub const USAGE: u8 = 2;
 #[derive(Debug)]
 pub enum Trouble {
     Internal,
-    NoLoginShellYet,
+    /// A word that no login program says.
+    LoginWord(OsString),
     /// The first word is no subcommand: it, the rest, and what the line was probably meant to be.
     NoSubcommand {
         word: OsString,
@@ -192,7 +193,9 @@ impl Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internal => f.write_str("a fault in caplet itself; nothing was started by it"),
-            Self::NoLoginShellYet => f.write_str("the login shell is not built yet"),
+            Self::LoginWord(text) => {
+                write!(f, "a login shell takes -l and -c COMMAND, not {}; more: caplet run", word(text))
+            }
             Self::NoSubcommand { word, meant } => {
                 write!(f, "no subcommand \"{}\"; did you mean: {}", safe(word), command_line(meant))
             }

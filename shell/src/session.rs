@@ -13,13 +13,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The helper's words: `--shell=/bin/bash [--added=NET_ADMIN] [--login] [--quiet]`.
+/// The helper's words: `--shell=/bin/bash [--added=NET_ADMIN] [--login] [--quiet] [--line=COMMAND]`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stage {
     shell: OsString,
     added: CapList,
     login: bool,
     quiet: bool,
+    /// What stands behind the shell's `-c`.
+    line: Option<OsString>,
 }
 
 /// Becomes the shell; comes back only with a failure.
@@ -28,12 +30,18 @@ pub fn enter(words: impl Iterator<Item = OsString>) -> ExitCode {
         tell(&Trouble::SessionWords);
         return FAILURE.into();
     };
-    if !stage.quiet && std::io::stderr().is_terminal() {
+    // A command's output is for programs as well.
+    if !stage.quiet && stage.line.is_none() && std::io::stderr().is_terminal() {
         for line in greeting(&stage.added, |name| var_os(name).unwrap_or_default()) {
             tell(&line);
         }
     }
-    let error = Command::new(&stage.shell).arg0(stage.argv0()).env("SHELL", &stage.shell).exec();
+    let mut command = Command::new(&stage.shell);
+    command.arg0(stage.argv0()).env("SHELL", &stage.shell);
+    if let Some(line) = &stage.line {
+        command.arg("-c").arg(line);
+    }
+    let error = command.exec();
     let shell = stage.shell;
     if error.kind() == ErrorKind::NotFound {
         tell(&Trouble::ShellNotFound(shell));
@@ -47,13 +55,15 @@ pub fn enter(words: impl Iterator<Item = OsString>) -> ExitCode {
 impl Stage {
     /// `None` for any word that the helper does not write.
     fn read(words: impl Iterator<Item = OsString>) -> Option<Self> {
-        let (mut shell, mut added, mut login, mut quiet) = (None, None, false, false);
+        let (mut shell, mut added, mut line, mut login, mut quiet) = (None, None, None, false, false);
         for word in words {
             let bytes = word.as_bytes();
             if let Some(path) = bytes.strip_prefix(b"--shell=") {
                 let path = OsString::from_vec(path.to_vec());
                 (shell.is_none() && Path::new(&path).is_absolute()).then_some(())?;
                 shell = Some(path);
+            } else if let Some(text) = bytes.strip_prefix(b"--line=") {
+                line.replace(OsString::from_vec(text.to_vec())).is_none().then_some(())?;
             } else if let Some(names) = bytes.strip_prefix(b"--added=") {
                 let mut list = CapList::default();
                 if !names.is_empty() {
@@ -69,7 +79,7 @@ impl Stage {
                 (!std::mem::replace(flag, true)).then_some(())?;
             }
         }
-        Some(Self { shell: shell?, added: added.unwrap_or_default(), login, quiet })
+        Some(Self { shell: shell?, added: added.unwrap_or_default(), login, quiet, line })
     }
 
     /// The shell's last name, with the `-` by which a shell knows that it is a login shell.

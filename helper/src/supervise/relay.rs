@@ -27,6 +27,9 @@ pub struct Relay {
     pub outer: Option<Outer>,
     /// Signals that the caller ignores: not passed on.
     pub ignored: Vec<i32>,
+    /// A login: the session ends with the process that asked for it. sshd(8) leaves a command without a terminal running
+    /// when the connection is lost.
+    pub parent: Option<OwnedFd>,
     /// Host scope: the command shares the caller's process group, and gets the terminal's signals itself.
     pub shares_group: bool,
 }
@@ -92,6 +95,9 @@ impl Running {
                     return code;
                 }
             }
+            if ready.parent_gone {
+                return 128 + libc::SIGHUP; // the guard ends what is left
+            }
             self.move_bytes(&ready);
         }
     }
@@ -106,13 +112,16 @@ impl Running {
 
     fn wait(&self) -> Ready {
         let mut waits = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let mut places = [None; 5];
+        let mut places = [None; 6];
         let mut add = |place: usize, fd, flags| {
             places[place] = Some(waits.len());
             waits.push(PollFd::new(fd, flags));
         };
         if self.result.is_none() {
             add(0, self.relay.guard.as_fd(), PollFlags::POLLIN);
+        }
+        if let Some(parent) = &self.relay.parent {
+            add(5, parent.as_fd(), PollFlags::POLLIN);
         }
         if let (Some(master), Some(outer)) = (&self.master, &self.relay.outer) {
             if self.to_outer.len() < BUFFER {
@@ -141,6 +150,7 @@ impl Running {
             to_session: is(places[2]),
             from_outer: is(places[3]),
             to_outer: is(places[4]),
+            parent_gone: is(places[5]),
         }
     }
 
@@ -288,6 +298,7 @@ struct Ready {
     to_session: bool,
     from_outer: bool,
     to_outer: bool,
+    parent_gone: bool,
 }
 
 enum Flow {

@@ -79,7 +79,7 @@ fn asks_at(who: &str, machine: &str, words: &[&str], local: Civil) -> Result<Gra
     };
     let first = match &request.start {
         Start::Command(argv) => argv[0].to_string_lossy().into_owned(),
-        Start::Shell => String::new(),
+        Start::Shell | Start::Line(_) => String::new(),
     };
     let same = |path: &str| path == first || path.rsplit('/').next() == Some(&first);
     let world = World {

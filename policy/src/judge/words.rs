@@ -78,6 +78,7 @@ fn explain(profile: &Profile, reason: &Reason) -> (String, String) {
             format!("{set} cannot be given here: the helper does not hold it itself (a container, a hardened unit?)"),
             "not held by the helper".into(),
         ),
+        Reason::NoLogin => (format!("profile \"{name}\" is not for logins"), "no login profile".into()),
         _ => (format!("profile \"{name}\" does not fit this request"), "does not fit".into()),
     }
 }
@@ -98,6 +99,9 @@ fn useless(set: CapSet, profile: &Profile) -> String {
 fn unnamed(own: &[&Profile], request: &Request, tried: &[(String, Location, Reason)]) -> (String, String) {
     if own.is_empty() {
         return ("no profile of this machine is yours".into(), "no profile for this user".into());
+    }
+    if request.login && !own.iter().any(|profile| profile.login) {
+        return (format!("no profile of yours is for logins{}", yours(own)), "no login profile".into());
     }
     let reason_of = |profile: &Profile| tried.iter().find(|(name, _, _)| *name == profile.name).map(|(_, _, r)| r);
     let isolated: Vec<&&Profile> = own.iter().filter(|profile| profile.scope == Scope::Isolated).collect();
@@ -128,6 +132,10 @@ fn unnamed(own: &[&Profile], request: &Request, tried: &[(String, Location, Reas
 /// holds all that was asked from the start, without asking.
 fn suggest(document: &Document, caller: &Caller, world: &World<'_>, request: &Request) -> Vec<String> {
     let mut lines = Vec::new();
+    // A login is no line that anybody types.
+    if request.login {
+        return lines;
+    }
     for profile in in_order(document).filter(|profile| Some(&profile.name) != request.profile.as_ref()) {
         let mut changed = Request { profile: Some(profile.name.clone()), ..request.clone() };
         // A password cannot be asked for under -n.
@@ -145,7 +153,11 @@ fn suggest(document: &Document, caller: &Caller, world: &World<'_>, request: &Re
 
 /// The command line of a request, quoted for a shell, safe for a terminal, cut if it is very long.
 fn typed(request: &Request) -> String {
-    let mut line = String::from(if request.start == Start::Shell { "caplet shell" } else { "caplet run" });
+    let mut line = String::from(if matches!(request.start, Start::Shell | Start::Line(_)) {
+        "caplet shell"
+    } else {
+        "caplet run"
+    });
     let mut word = |text: &str| {
         line.push(' ');
         line.push_str(text);

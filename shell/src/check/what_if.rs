@@ -64,7 +64,7 @@ fn consider(question: &Question) -> Result<ExitCode, Trouble> {
     };
     let first_word = match &question.request.start {
         Start::Command(argv) => argv.first().cloned().unwrap_or_default(),
-        Start::Shell => Default::default(),
+        Start::Shell | Start::Line(_) => Default::default(),
     };
     let kernel = kernel_capabilities();
     let same_file = |path: &str| is_same(&first_word, path);

@@ -1,0 +1,254 @@
+//! caplet-shell as a login shell: a real sshd(8), su(1), and what students do with them. attacks.md, part D.
+
+use caplet_lab::{Lab, Output, SharedLab, need, shared};
+
+static LAB: SharedLab = SharedLab::new();
+
+const POLICY: &str = r#"
+[defaults]
+contact = "lab-admin@example.edu"
+
+[profile.netlab]
+users = ["alice"]
+user = "root"
+may_add = ["NET_ADMIN"]
+
+[profile.student]
+users = ["alice", "carol"]
+network = "host"
+login = true
+"#;
+
+/// A machine with an sshd on its loopback, keys of alice's, bob's and carol's, and caplet-shell as their login shell.
+fn lab() -> Option<&'static Lab> {
+    if !caplet_lab::have("/usr/sbin/sshd") {
+        caplet_lab::record_skip("needs sshd");
+        return None;
+    }
+    let lab = shared(&LAB, || {
+        let lab = Lab::new().user("alice", &["students"]).user("bob", &[]).user("carol", &[]).user("dora", &[]);
+        lab.policy(POLICY).file("/etc/lab-sshd", SSHD, 0o600, "root")
+    })?;
+    static READY: std::sync::Once = std::sync::Once::new();
+    READY.call_once(|| {
+        lab.root(
+            "sed -i -E '/^(alice|bob|carol):/s#/bin/bash$#/usr/bin/caplet-shell#' /etc/passwd; mkdir -p /run/sshd; \
+             ssh-keygen -q -t ed25519 -N '' -f /etc/lab-host; ssh-keygen -q -t ed25519 -N '' -f /home/dora/key; \
+             for u in alice bob carol; do mkdir -p /home/$u/.ssh; cp /home/dora/key.pub /home/$u/.ssh/authorized_keys; \
+             chown -R $u: /home/$u/.ssh; done; chown dora: /home/dora/key; \
+             echo \"lab $(cat /etc/lab-host.pub)\" >/home/dora/known; /usr/sbin/sshd -f /etc/lab-sshd -E /var/log/lab-sshd",
+        );
+    });
+    Some(lab)
+}
+
+const SSHD: &str = "Port 22\nListenAddress 127.0.0.1\nHostKey /etc/lab-host\nUsePAM yes\nPidFile none\n\
+    AcceptEnv LAB_*\nMaxStartups 100\nSubsystem sftp /usr/lib/openssh/sftp-server\n";
+
+const SSH: &str =
+    "-i key -o IdentitiesOnly=yes -o HostKeyAlias=lab -o UserKnownHostsFile=known -o BatchMode=yes -o LogLevel=ERROR";
+
+/// dora's client; `HOST` in the line becomes the user at this machine.
+fn ssh(lab: &Lab, user: &str, rest: &str) -> Output {
+    lab.sh("dora", &format!("ssh {SSH} {user}@127.0.0.1 {rest}"))
+}
+
+#[test]
+fn a_command_over_ssh_runs_in_the_session_of_the_login_profile() {
+    need!("ssh");
+    let Some(lab) = lab() else { return };
+    let out =
+        ssh(lab, "alice", "'echo $CAPLET_PROFILE $CAPLET_SCOPE $0 $SHELL $HOME $PWD; id -un; exit 42'").expect_code(42);
+    assert_eq!(out.out(), "student isolated bash /bin/bash /home/alice /home/alice\nalice");
+    assert_eq!(out.err(), "", "nothing but what the command says");
+    // The kernel's word for it: namespaces of its own, no capability, no way to get one.
+    let line = "'readlink /proc/self/ns/user /proc/self/ns/mnt /proc/self/ns/pid; grep -E \"Cap(Eff|Bnd)|NoNew\" /proc/self/status'";
+    let inside = ssh(lab, "alice", line).expect_ok().out();
+    let outside = lab.root("readlink /proc/self/ns/user /proc/self/ns/mnt /proc/self/ns/pid").out();
+    for namespace in outside.lines() {
+        assert!(!inside.contains(namespace), "{inside}\n{outside}");
+    }
+    assert!(inside.contains("CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1"), "{inside}");
+    let grant = lab.log().wait("grant", &[("user", "alice"), ("profile", "student"), ("scope", "isolated")]);
+    assert!(grant.field("command").starts_with("-c "), "{}", grant.text());
+}
+
+// D1: no string of the command decides whether it is isolated
+#[test]
+fn no_command_line_leads_around_the_session() {
+    let Some(lab) = lab() else { return };
+    for line in [
+        "scp ; echo in-$CAPLET_PROFILE",
+        "sftp-server; echo in-$CAPLET_PROFILE",
+        "/usr/lib/openssh/sftp-server </dev/null; echo in-$CAPLET_PROFILE",
+        "caplet run true; echo in-$CAPLET_PROFILE",
+        "caplet-shell -c id; echo in-$CAPLET_PROFILE",
+        "exec bash -c \"echo in-\\$CAPLET_PROFILE\"",
+        "echo in-$CAPLET_PROFILE # caplet run id",
+        "true --login; echo in-$CAPLET_PROFILE",
+    ] {
+        let out = ssh(lab, "alice", &format!("'{line}'"));
+        assert!(out.out().ends_with("in-student"), "{line}: {out}");
+    }
+}
+
+#[test]
+fn pipes_are_clean_and_statuses_are_the_commands() {
+    let Some(lab) = lab() else { return };
+    let out = lab.sh(
+        "dora",
+        &format!(
+            "head -c 5000000 /dev/urandom >sent; ssh {SSH} alice@127.0.0.1 cat <sent >got; cmp sent got && echo same"
+        ),
+    );
+    assert_eq!(out.expect_ok().out(), "same");
+    for (line, code) in
+        [("exit 7", 7), ("kill -KILL $$", 137), ("no-such-command", 127), ("/etc/passwd", 126), ("true", 0)]
+    {
+        assert_eq!(ssh(lab, "alice", &format!("'{line}'")).code(), code, "{line}");
+    }
+    let out = ssh(lab, "alice", "'echo out; echo err >&2'").expect_ok();
+    assert_eq!((out.out().as_str(), out.err().as_str()), ("out", "err"));
+    // A script on standard input, as some remotes start.
+    let out = lab.sh("dora", &format!("echo 'echo $CAPLET_PROFILE; exit 3' | ssh {SSH} alice@127.0.0.1"));
+    assert!(out.code() == 3 && out.out().ends_with("student"), "{out}"); // before it stands sshd's motd
+}
+
+#[test]
+fn an_interactive_login_is_the_users_shell_on_a_terminal_of_its_own() {
+    let Some(lab) = lab() else { return };
+    let line = format!("exec ssh -tt {SSH} alice@127.0.0.1");
+    let mut terminal = lab.task("dora", ["bash", "-c", &line]).terminal(33, 100);
+    terminal.expect("session of profile \"student\" (isolated); exit ends it");
+    terminal.send("PS1='in''> '\n");
+    terminal.expect("in> ");
+    terminal.send("echo $0-$SHELL; tty; stty size; shopt login_shell\n");
+    let screen = terminal.expect("in> ");
+    assert!(
+        screen.contains("-bash-/bin/bash\r\n/dev/pts/0\r\n33 100\r\n") && screen.contains("login_shell    \ton"),
+        "{screen}"
+    );
+    terminal.send("sleep 100\n");
+    terminal.expect("sleep 100\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.send("\u{1a}");
+    terminal.expect("Stopped");
+    terminal.send("fg\n");
+    terminal.expect("sleep 100\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.send("\u{3}");
+    terminal.expect("in> ");
+    terminal.send("exit 9\n");
+    assert_eq!(terminal.wait().code(), Some(9));
+}
+
+#[test]
+fn files_go_over_by_every_usual_way() {
+    need!("scp", "sftp", "rsync", "git");
+    let Some(lab) = lab() else { return };
+    lab.sh("carol", "git init -q --bare repo.git").expect_ok();
+    let lines = [
+        "scp -q SSH sent carol@127.0.0.1:one && scp -q SSH carol@127.0.0.1:one back && cmp sent back",
+        "scp -q -O SSH sent carol@127.0.0.1:two && scp -q -O SSH carol@127.0.0.1:two back && cmp sent back",
+        "echo 'put sent three' | sftp -q SSH -b - carol@127.0.0.1 >/dev/null && scp -q SSH carol@127.0.0.1:three back && cmp sent back",
+        "rsync -a -e 'ssh SSH' sent carol@127.0.0.1:four && rsync -a -e 'ssh SSH' carol@127.0.0.1:four back && cmp sent back",
+        "export GIT_SSH_COMMAND='ssh SSH'; rm -rf w && git init -q w && cd w && echo a >f && git add f && \
+         git -c user.name=d -c user.email=d@e commit -qm x && GIT_SSH_COMMAND=\"cd ..; ssh SSH\" true; \
+         GIT_SSH_COMMAND='ssh ABSSSH' git push -q carol@127.0.0.1:repo.git HEAD:refs/heads/m && \
+         GIT_SSH_COMMAND='ssh ABSSSH' git ls-remote carol@127.0.0.1:repo.git | grep refs/heads/m",
+    ];
+    lab.sh("dora", "head -c 300000 /dev/urandom >sent").expect_ok();
+    let absolute = SSH.replace("-i key", "-i /home/dora/key").replace("=known", "=/home/dora/known");
+    for line in lines {
+        let line = line
+            .replace("ABSSSH", &absolute)
+            .replace("SSH ", &format!("{SSH} "))
+            .replace("ssh SSH'", &format!("ssh {SSH}'"));
+        lab.sh("dora", &line).expect_ok();
+    }
+    let owners = lab.root("stat -c %U /home/carol/one /home/carol/two /home/carol/three /home/carol/four").out();
+    assert_eq!(owners, "carol\ncarol\ncarol\ncarol");
+}
+
+#[test]
+fn su_lands_in_the_session_too() {
+    let Some(lab) = lab() else { return };
+    for (words, wanted) in [
+        (&["su", "-", "alice", "-c", "echo a; echo $CAPLET_PROFILE-$0"][..], "a\nstudent--bash"),
+        (&["su", "alice", "-c", "echo a; echo $CAPLET_PROFILE-$0"], "a\nstudent-bash"),
+        (&["runuser", "-l", "alice", "-c", "echo $CAPLET_PROFILE"], "student"),
+    ] {
+        let out = lab.task("root", words).run().expect_ok();
+        assert_eq!(out.out(), wanted, "{words:?}");
+    }
+}
+
+#[test]
+fn a_request_of_ones_own_over_ssh_is_one_session_and_not_two() {
+    let Some(lab) = lab() else { return };
+    let out = ssh(lab, "alice", "caplet run --quiet --cap-add NET_ADMIN -- cat /proc/self/status");
+    assert!(out.expect_ok().out().contains("CapEff:\t00000000a80435fb"));
+    let out = ssh(lab, "alice", "caplet run -p netlab --cap-add SYS_ADMIN id").expect_code(125);
+    assert!(out.err().contains("SYS_ADMIN is not yours to add in profile \"netlab\""), "{out}");
+    // More than plain words: the shell inside reads it, and says how to have it.
+    let out = ssh(lab, "alice", "'caplet run --cap-add NET_ADMIN id; echo after'");
+    assert!(out.err().contains("this session is fixed"), "{out}");
+    assert!(out.out().ends_with("after"), "{out}");
+}
+
+#[test]
+fn it_fails_closed_and_root_always_gets_in() {
+    let Some(lab) = lab() else { return };
+    for rest in ["id", "", "-tt id"] {
+        let out = ssh(lab, "bob", rest);
+        assert_eq!(out.code(), 125, "{out}");
+        let said = out.out() + &out.err();
+        assert!(
+            said.contains("caplet: no profile of this machine is yours") && said.contains("ask: lab-admin@example.edu"),
+            "{said}"
+        );
+        assert!(!said.contains("uid="), "{said}");
+    }
+    let Some(other) = Lab::new().user("alice", &[]).policy("[profile.p]\nusers = [\"alice\"]\n").start() else {
+        return;
+    };
+    let shell = |user: &str, words: &[&str]| other.run_as(user, [&["/usr/bin/caplet-shell"], words].concat());
+    let out = shell("alice", &["-c", "id"]).expect_code(125);
+    assert!(out.err().contains("no profile of yours is for logins (yours: p)") && out.out().is_empty(), "{out}");
+    let out = shell("alice", &["-x"]).expect_code(125);
+    assert!(out.err().contains("a login shell takes -l and -c COMMAND, not -x"), "{out}");
+    other.set_policy("[profile.p]\nusers = [\"alice\"]\nlogin = true\nno_such_key = 1\n");
+    let out = shell("alice", &["-c", "id"]).expect_code(125);
+    assert!(out.err().contains("the policy of this machine is faulty") && out.out().is_empty(), "{out}");
+    // A policy that names caplet-shell as the shell is no loop.
+    other.set_policy("[profile.p]\nusers = [\"alice\"]\nlogin = true\nshell = \"/usr/bin/caplet-shell\"\n");
+    assert_eq!(shell("alice", &["-c", "echo $0"]).expect_ok().out(), "bash");
+    other.root("rm -rf /etc/caplet");
+    assert_eq!(shell("root", &["-c", "echo $0-$(id -u)"]).expect_ok().out(), "sh-0");
+    shell("alice", &["-c", "id"]).expect_code(125);
+}
+
+/// sshd leaves a command without a terminal running when the client is gone; the session ends all the same.
+#[test]
+fn a_lost_connection_without_a_terminal_ends_the_session_and_caplet_run_outlives_its_parent() {
+    let Some(lab) = lab() else { return };
+    let line = "'nohup sleep 4711 >/dev/null 2>&1 & setsid sleep 4711 & exec sleep 4711'";
+    let mut client =
+        lab.task("dora", ["bash", "-c", &format!("exec ssh {SSH} carol@127.0.0.1 {line}")]).stdin_open().spawn();
+    let sleeping = || lab.root("pgrep -fc '^sleep 4711' || true").out();
+    let until = |so: &dyn Fn() -> bool| {
+        (0..500).any(|_| {
+            so() || {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                false
+            }
+        })
+    };
+    assert!(until(&|| sleeping() == "3"), "{}", sleeping());
+    client.signal(nix::sys::signal::Signal::SIGKILL);
+    client.wait();
+    assert!(until(&|| sleeping() == "0"), "{}", sleeping());
+    lab.log().wait("end", &[("user", "carol"), ("profile", "student"), ("status", "signal:9")]);
+    lab.sh("alice", "(caplet run --quiet -p student sh -c 'sleep 1; echo lived >/home/alice/lived' </dev/null >/dev/null 2>&1 &) ; exit 0").expect_ok();
+    assert!(until(&|| lab.exists("/home/alice/lived")));
+}
