@@ -41,6 +41,7 @@ bench: build
 install: build
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)/etc/caplet/policy.d"
 	install -m 0755 target/release/caplet "$(DESTDIR)$(BINDIR)/caplet"
+	ln -sf caplet "$(DESTDIR)$(BINDIR)/caplet-shell"
 	if [ "$$(id -u)" = 0 ]; then mode=4755; else mode=0755; fi; \
 	install -m $$mode target/release/caplet-helper "$(DESTDIR)$(LIBEXECDIR)/caplet-helper"
 	if [ ! -e "$(DESTDIR)/etc/caplet/policy.toml" ]; then \

@@ -6,7 +6,7 @@ const SOUND: &str = "[profile.a]\nusers = [\"alice\"]\nmay_add = [\"NET_RAW\"]\n
 
 fn lab() -> Option<Lab> {
     let lab = Lab::new().user("alice", &["sudo"]).user("bob", &["students"]).policy(SOUND).start()?;
-    lab.root("rm /usr/bin/caplet-shell"); // there is no login shell yet: a link that only says so
+    lab.root("rm /usr/bin/caplet-shell"); // nobody has it as login shell here
     Some(lab)
 }
 
