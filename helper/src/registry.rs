@@ -9,7 +9,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::os::fd::OwnedFd;
 
 const FOLDER: &str = "/run/caplet";
-/// With more sessions than these only the caller's own are looked through for dead ones.
+/// No start looks through more records than these for dead ones, besides those it meets on the way to its own place.
 const FEW: usize = 64;
 
 /// A session's place, held as long as this value lives.
@@ -18,6 +18,8 @@ pub struct Slot {
     lock: OwnedFd,
     folder: OwnedFd,
     name: String,
+    /// Dead sessions' records that were met on the way.
+    met: Vec<String>,
 }
 
 impl Slot {
@@ -25,6 +27,7 @@ impl Slot {
     /// take its `end`, only where no other is left.
     pub fn take(uid: u32, max: u32) -> Result<Self, Error> {
         let folder = folder()?;
+        let mut met = Vec::new();
         for also_dead in [false, true] {
             for number in 0..max {
                 let name = format!("{uid}.{number}");
@@ -32,11 +35,17 @@ impl Slot {
                 let is_empty = fstat(&lock).map_err(call("fstat a session record"))?.st_size == 0;
                 if is_empty || also_dead {
                     nix::unistd::ftruncate(&lock, 0).map_err(call("ftruncate a session record"))?;
-                    return Ok(Self { lock, folder, name });
+                    return Ok(Self { lock, folder, name, met });
                 }
+                met.push(name);
             }
         }
         Err(Error::TooMany(max))
+    }
+
+    /// The dead that were met.
+    pub fn met(&self) -> impl Iterator<Item = Dead<'_>> {
+        self.met.iter().filter(|name| **name != self.name).filter_map(|name| take_dead(&self.folder, name.clone()))
     }
 
     /// A detached mount of the folder alone stands for it from here on.
@@ -89,20 +98,16 @@ impl Dead<'_> {
     }
 }
 
-/// The records of sessions whose guard was killed. Among many sessions only those of
-/// `uid`, so that a start does not cost more the more there are; `None`: all.
-pub fn dead(folder: &OwnedFd, uid: Option<u32>) -> Result<Vec<Dead<'_>>, Error> {
+/// The records of sessions whose guard was killed: among the first few, so that a start does not cost more the more
+/// sessions there are; or among `all`.
+pub fn dead(folder: &OwnedFd, all: bool) -> Result<Vec<Dead<'_>>, Error> {
     let copy = folder.try_clone().map_err(|e| crate::hygiene::io("dup", &e))?;
     let mut entries = nix::dir::Dir::from_fd(copy).map_err(call(format!("read {FOLDER}")))?;
-    let mut names: Vec<String> = entries
+    let names = entries
         .iter()
         .filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()))
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.'))
-        .collect();
-    if let Some(uid) = uid.filter(|_| names.len() > FEW) {
-        names.retain(|name| name.starts_with(&format!("{uid}.")));
-    }
-    Ok(names.into_iter().filter_map(|name| take_dead(folder, name)).collect())
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.'));
+    Ok(names.take(if all { usize::MAX } else { FEW }).filter_map(|name| take_dead(folder, name)).collect())
 }
 
 /// An empty record is one that is about to be written.

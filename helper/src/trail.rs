@@ -7,7 +7,7 @@ use crate::caller::{Person, terminal_name};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
 use crate::journal::{Journal, Line, Logged, Severity, insist, seconds};
-use crate::registry::{self, Slot};
+use crate::registry::{self, Dead, Slot};
 use crate::sys::process::{self, Usage};
 use crate::sys::{capability, identity};
 use caplet_policy::document::Scope;
@@ -129,24 +129,23 @@ fn open_as_root() -> Result<Journal, Error> {
 
 /// Writes the `end` of every session whose guard was killed (the verb `sweep`).
 pub fn sweep() -> Result<(), Error> {
-    bury(&mut open_as_root()?, None)
+    let mut journal = open_as_root()?;
+    let folder = registry::folder()?;
+    registry::dead(&folder, true)?.into_iter().for_each(|dead| bury(&mut journal, dead));
+    Ok(())
 }
 
-fn bury(journal: &mut Journal, uid: Option<u32>) -> Result<(), Error> {
-    let folder = registry::folder()?;
-    for dead in registry::dead(&folder, uid)? {
-        let Some((_, fields)) = parse_log_line(&dead.text) else { continue };
-        let mut line = Line::new("end");
-        for key in ["id", "user", "uid", "profile"] {
-            let value = fields.iter().find(|(k, _)| k == key).map_or(&[][..], |(_, value)| value);
-            line = line.field(key, OsStr::from_bytes(value));
-        }
-        // What the log does not take now is found again.
-        if journal.write(Severity::Notice, &line.field("status", "lost")).is_ok() {
-            dead.bury();
-        }
+fn bury(journal: &mut Journal, dead: Dead<'_>) {
+    let Some((_, fields)) = parse_log_line(&dead.text) else { return };
+    let mut line = Line::new("end");
+    for key in ["id", "user", "uid", "profile"] {
+        let value = fields.iter().find(|(k, _)| k == key).map_or(&[][..], |(_, value)| value);
+        line = line.field(key, OsStr::from_bytes(value));
     }
-    Ok(())
+    // What the log does not take now is found again.
+    if journal.write(Severity::Notice, &line.field("status", "lost")).is_ok() {
+        dead.bury();
+    }
 }
 
 /// A grant that was authenticated and stands in the log: only such a one can be built.
@@ -186,8 +185,10 @@ impl Recorded {
             .command(&command(request));
         let slot = match borrowed {
             true => {
-                bury(&mut journal, Some(person.uid))?;
+                let folder = registry::folder()?;
+                registry::dead(&folder, false)?.into_iter().for_each(|dead| bury(&mut journal, dead));
                 let slot = Slot::take(person.uid, profile.max_sessions)?;
+                slot.met().for_each(|dead| bury(&mut journal, dead));
                 // Before the line: whoever kills us between the two leaves an end too many, not one too few.
                 slot.record(&line.text());
                 Some(slot)
