@@ -527,6 +527,8 @@ fn a_user_has_a_few_questions_open_and_no_more() {
     let mut refused = asks(&lab, "alice", &["-p", "asks", "id"]).terminal(24, 80);
     refused.expect("you have 16 questions for a password open: answer or end one");
     assert_eq!(refused.wait().code(), Some(125));
+    let reason = "you have 16 questions for a password open: answer or end one";
+    lab.log().wait("refuse", &[("user", "alice"), ("reason", reason)]);
     let mut other = asks(&lab, "bob", &["-p", "asks", "id"]).terminal(24, 80);
     other.expect("password for bob");
     open.push(other);

@@ -11,9 +11,8 @@ use crate::sys::{Errno, terminal};
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 const VARIABLE: &[u8] = b"CAPLET_ASKPASS=";
@@ -89,7 +88,7 @@ impl<'a> Askpass<'a> {
         }
         let argv = [self.program.clone(), CString::new(prompt).unwrap_or_default()];
         let errno = process::execve(&self.program, &argv, &self.inherited.environment);
-        let name = caplet_policy::escape::quoted(OsStr::from_bytes(self.program.as_bytes()).as_bytes());
+        let name = caplet_policy::escape::quoted(self.program.as_bytes());
         say(&format!("CAPLET_ASKPASS is {name}, which cannot be executed: {}", errno.desc()));
         Error::Said(OURS)
     }

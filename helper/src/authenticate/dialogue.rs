@@ -206,12 +206,13 @@ impl Dialogue<'_> {
                 attempt.take().into_iter().for_each(Attempt::judged);
             }
             deadline = process::boot_time() + if interrupted.is_some() { AFTER_INTERRUPT } else { TO_THINK };
+            // A failed attempt is still logged; anything else comes too late.
+            if let Some(signal) = interrupted.filter(|_| !matches!(word, Word::Show(_) | Word::Failed(_))) {
+                return Ok(Outcome::Interrupted(signal));
+            }
             match word {
                 Word::Show(text) => self.show(watch, &text),
                 Word::Prompt { visible, text } => {
-                    if let Some(signal) = interrupted {
-                        return Ok(Outcome::Interrupted(signal));
-                    }
                     if std::mem::take(&mut again) {
                         self.show(watch, b"that was not right: try again");
                     }
@@ -231,7 +232,6 @@ impl Dialogue<'_> {
                     again = true;
                     failed(&for_terminal(&text));
                 }
-                _ if interrupted.is_some() => return Ok(Outcome::Interrupted(interrupted.unwrap_or(libc::SIGINT))),
                 Word::Refused(gate, change, text) => return Ok(Outcome::Refused(gate, change, for_terminal(&text))),
                 Word::Accepted => return Ok(Outcome::Accepted),
                 _ => return Ok(Outcome::Gone),

@@ -114,11 +114,14 @@ pub fn begin<'a>(
     };
     let password = wants_password && !cache.as_ref().is_some_and(Cache::holds);
     let (source, asking) = match password {
-        true => (case.source(person, inherited)?, Some(Asking::begin(person.uid)?)),
+        true => {
+            let source = case.source(person, inherited)?;
+            (source, Some(Asking::begin(person.uid).map_err(|error| case.unable(error))?))
+        }
         false => (Source::Nowhere, None),
     };
     let order = Order { person, password, account: profile.pam_account, session: profile.pam_session };
-    let process = start(&order)?;
+    let process = start(&order).map_err(|error| case.unable(error))?;
     let cache = cache.filter(|_| password);
     let asked = Asked { process, source, cache, _asking: asking, ignored: &inherited.ignored };
     // Real uid 0 from here on, so that the user cannot kill what handles the terminal.
@@ -147,7 +150,10 @@ impl Pending<'_> {
         });
         if !matches!(outcome, Ok(Outcome::Accepted)) {
             process.kill();
-            return Err(case.not_accepted(outcome?, tries));
+            return Err(match outcome {
+                Ok(outcome) => case.not_accepted(outcome, tries),
+                Err(error) => case.unable(error),
+            });
         }
         if let Some(cache) = cache {
             cache.keep();
@@ -258,6 +264,12 @@ impl Case<'_, '_> {
 
     fn log(&mut self, reason: &str) {
         self.trail.refused(&self.grant.profile().name, self.request, reason);
+    }
+
+    /// What kept us from asking: logged as any other refusal.
+    fn unable(&mut self, error: Error) -> Error {
+        self.log(&error.lines().join("; "));
+        error
     }
 
     fn refuse(&mut self, reason: &str, lines: Vec<String>) -> Error {
