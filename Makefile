@@ -49,6 +49,8 @@ install: build
 	install -d "$(DESTDIR)/etc/pam.d"
 	if [ ! -e "$(DESTDIR)/etc/pam.d/caplet" ]; then \
 	install -m 0644 etc/pam.d/caplet.$(PAM_FAMILY) "$(DESTDIR)/etc/pam.d/caplet"; fi
+	install -d "$(DESTDIR)$(PREFIX)/share/doc/caplet/examples"
+	install -m 0644 etc/ssh/sshd_config.d/caplet.conf "$(DESTDIR)$(PREFIX)/share/doc/caplet/examples/sshd-caplet.conf"
 
 clean:
 	@lab/cargo.sh clean

@@ -16,6 +16,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub use machine::{on_nosuid, subordinate_ids};
+pub use nss::{ask, members};
+pub use ownership::of_helper;
 pub use risks::Risk;
 pub use what_if::{Question, answer};
 
@@ -38,6 +41,14 @@ pub fn run(path: Option<&Path>, strict: bool) -> ExitCode {
     }
     let code = report.finish();
     if strict && report.warnings > 0 { NO.into() } else { code }
+}
+
+/// The installed policy, if it has no fault; nothing is told.
+pub fn installed_document() -> Option<Document> {
+    let files = Report::default().files(Path::new(POLICY));
+    let source = |file: &PathBuf| Some(Source { path: file.to_string_lossy().into_owned(), text: read(file).ok()? });
+    let sources: Vec<Source> = files.files.iter().map(source).collect::<Option<_>>()?;
+    Document::read(&sources).ok()
 }
 
 /// What was found so far.

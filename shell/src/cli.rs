@@ -29,6 +29,8 @@ pub enum Wish {
     Caps { names: CapSet, json: bool },
     /// `edit`.
     Edit { path: Option<PathBuf> },
+    /// `doctor`.
+    Doctor { user: Option<String>, json: bool },
     /// `forget`.
     Forget,
     /// `log`.
@@ -62,6 +64,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"edit" => (edit(), USAGE),
         b"forget" => (forget(), USAGE),
         b"log" => (log(), USAGE),
+        b"doctor" => (doctor(), USAGE),
         _ => return usage::without_subcommand(words),
     };
     let name = command_name(first);
@@ -82,6 +85,13 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
             Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from), strict })
         }
         "forget" => Ok(Wish::Forget),
+        "doctor" => {
+            let user = matches.remove_one::<OsString>("user").map(|user| user.to_string_lossy().into_owned());
+            match user {
+                Some(user) if user.is_empty() => Err(no(Trouble::NeedsValue { option: "--user".into() })),
+                user => Ok(Wish::Doctor { user, json: matches.get_flag("json") }),
+            }
+        }
         "log" => records(&mut matches).map(Wish::Log).map_err(no),
         "caps" => named(&mut matches).map(|names| Wish::Caps { names, json: matches.get_flag("json") }).map_err(no),
         _ => request(&mut matches, name == "run").map(Wish::Session).map_err(no),
@@ -98,7 +108,7 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 8] = ["run", "shell", "list", "check", "caps", "edit", "forget", "log"];
+pub const SUBCOMMANDS: [&str; 9] = ["run", "shell", "list", "check", "caps", "edit", "forget", "log", "doctor"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -198,7 +208,7 @@ pub fn whole() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), check(), caps(), edit(), forget(), log()])
+        .subcommands([run(), shell(), list(), check(), caps(), edit(), forget(), log(), doctor()])
         .subcommand_required(true)
         .after_help(after_help::CAPLET)
 }
@@ -329,6 +339,17 @@ pub fn log() -> Command {
         .arg(flag("json", None, "Print JSON, for programs: one object a line"))
         .arg(value("file", None, "FILE", "Read this syslog file [default: the machine's log]"))
         .after_help(after_help::LOG)
+}
+
+/// `caplet doctor`.
+pub fn doctor() -> Command {
+    plain(Command::new("doctor"))
+        .bin_name("caplet doctor")
+        .about("Find the ways around the login shell on this machine; for root")
+        .override_usage("caplet doctor [--user USER] [--json]")
+        .arg(value("user", None, "USER", "Look at this account [default: all with caplet-shell]"))
+        .arg(flag("json", None, "Print JSON, for programs"))
+        .after_help(after_help::DOCTOR)
 }
 
 fn plain(command: Command) -> Command {

@@ -4,6 +4,7 @@
 mod check;
 mod cli;
 mod columns;
+mod doctor;
 mod edit;
 mod forget;
 mod front;
@@ -66,6 +67,7 @@ fn front_door(words: Vec<OsString>) -> ExitCode {
         Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),
         Ok(cli::Wish::Edit { path }) => edit::run(path.as_deref()),
+        Ok(cli::Wish::Doctor { user, json }) => doctor::run(user.as_deref(), json),
         Ok(cli::Wish::Forget) => forget::run(),
         Ok(cli::Wish::Log(question)) => log::run(&question),
         Ok(cli::Wish::Caps { names, json }) => handbook::show(names, json),

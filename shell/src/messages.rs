@@ -119,6 +119,8 @@ pub enum Trouble {
     },
     /// What `log` can meet.
     LogIsRoots,
+    /// `doctor` asked by somebody else than root.
+    DoctorIsRoots,
     /// Records that are not in the log although later ones are.
     LogGap {
         boot: String,
@@ -310,6 +312,7 @@ impl Display for Trouble {
                 write!(f, "{what} of boot {boot} {are} missing: the log lost them, was flooded, or was cut")
             }
             Self::LogGaps { further } => write!(f, "and {further} more gaps like these"),
+            Self::DoctorIsRoots => f.write_str("the doctor is for root, outside of a session: sudo caplet doctor"),
             Self::LogIsRoots => f.write_str("the log is root's to read: sudo caplet log"),
             Self::LogInside { profile } => write!(
                 f,

@@ -20,16 +20,28 @@ pub fn troubles(document: Option<&Document>) -> Vec<Trouble> {
     let mut troubles: Vec<Trouble> =
         Path::new(PAM_SERVICE).ancestors().filter_map(|p| ownership::look(p, p != Path::new(PAM_SERVICE))).collect();
     let helper = installed::helper();
-    if statvfs(&helper).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_NOSUID)) {
+    if on_nosuid() {
         texts.push(format!("{} lies on a file system mounted nosuid: no session can start", helper.display()));
     }
     login_shell(&mut texts);
     pam(document, &mut texts);
-    for profile in document.iter().flat_map(|document| &document.profiles) {
-        subordinate_ids(profile, &mut texts);
-    }
+    texts.extend(subordinate_ids(document));
     troubles.extend(texts.into_iter().map(Trouble::Note));
     troubles
+}
+
+/// Whether the helper's setuid bit is without effect where it lies.
+pub fn on_nosuid() -> bool {
+    statvfs(&installed::helper()).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_NOSUID))
+}
+
+/// What is wrong with the subordinate ids of the users whom the policy names.
+pub fn subordinate_ids(document: Option<&Document>) -> Vec<String> {
+    let mut texts = Vec::new();
+    for profile in document.iter().flat_map(|document| &document.profiles) {
+        ids_of(profile, &mut texts);
+    }
+    texts
 }
 
 /// Profiles that need PAM where there is no stack for it: PAM would take `other`, and so the helper refuses.
@@ -85,7 +97,7 @@ fn login_shell(texts: &mut Vec<String>) {
 }
 
 /// Users of a `subids` profile without a range, or with one that somebody else's overlaps: the helper refuses them.
-fn subordinate_ids(profile: &Profile, texts: &mut Vec<String>) {
+fn ids_of(profile: &Profile, texts: &mut Vec<String>) {
     if !profile.subids || profile.user != UserMode::Root {
         return;
     }

@@ -124,3 +124,17 @@ Examples:
 TIME: 2027-02-15, 2027-02-15T18:00, 18:00 (today), or an age: 90s, 30min, 2h, 3d
 
 Exit code: 0, also if there is no record; 1 if the log cannot be read.";
+
+/// `caplet doctor`.
+pub const DOCTOR: &str = "\
+Each finding says what a student could do with it, and the line that mends it.
+sshd is asked for its effective settings (sshd -T). Nothing is changed.
+In /etc/shells caplet-shell is right where it adds rights (chsh and greeters
+work), and wrong for a jail (su -s and chsh lead around it).
+
+Examples:
+  sudo caplet doctor
+  sudo caplet doctor --user alice
+  sudo caplet doctor --json | jq -r '.findings[].mend'
+
+Exit code: 0 if there is no fault and no warning, else 1.";
