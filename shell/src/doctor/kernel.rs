@@ -2,6 +2,7 @@
 
 use super::Finding;
 use super::Severity::{Fault, Warning};
+use crate::messages::Trouble;
 use crate::{check, installed};
 use caplet_policy::document::Document;
 use std::fs;
@@ -11,7 +12,10 @@ pub fn look(document: Option<&Document>) -> Vec<Finding> {
     let mend = format!("chown root:root {helper} && chmod 4755 {helper}");
     let mut findings: Vec<Finding> = check::of_helper()
         .into_iter()
-        .map(|trouble| Finding::new(Fault, trouble.to_string(), "no session can start, or not safely", mend.as_str()))
+        .map(|trouble| {
+            let mend = if matches!(trouble, Trouble::NoHelper(_)) { "make install" } else { &mend };
+            Finding::new(Fault, trouble.to_string(), "no session can start, or not safely", mend)
+        })
         .collect();
     if check::on_nosuid() {
         let found = format!("{helper} lies on a file system mounted nosuid");
