@@ -165,6 +165,13 @@ impl Controlling {
     }
 }
 
+/// When a process began, in seconds since boot.
+pub fn started(pid: i32) -> Option<f64> {
+    let ticks = number(&stat_fields(&pid.to_string())?, 19)?;
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    Some(ticks as f64 / per_second as f64)
+}
+
 /// The fields of `/proc/PID/stat` from the state on: the name before them can hold anything (CVE-2017-1000367).
 fn stat_fields(pid: &str) -> Option<Vec<String>> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;

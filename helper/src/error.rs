@@ -40,6 +40,12 @@ pub enum Error {
     Unlogged,
     /// All of the user's sessions are taken.
     TooMany(u32),
+    /// No running session of the caller's has this id.
+    NoSession(String),
+    /// It is still being built, so that nobody can be asked to end it.
+    NotYetRunning(String),
+    /// It was asked to end, and has not yet.
+    StillEnding(String),
     /// One of descriptors 0 to 2 is nothing for a session.
     Descriptor(i32, &'static str),
     /// No user namespace can be made.
@@ -97,6 +103,11 @@ impl Error {
             }
             Error::TooMany(max) => {
                 one(format!("you have {max} sessions already, as many as the profile allows: end one"))
+            }
+            Error::NoSession(id) => one(format!("no running session of yours has the id {id}; see: caplet sessions")),
+            Error::NotYetRunning(id) => one(format!("session {id} is only just starting: try again")),
+            Error::StillEnding(id) => {
+                one(format!("session {id} was killed, and the kernel has not let its last process go yet"))
             }
             Error::Descriptor(number, what) => {
                 one(format!("descriptor {number} is {what}, which is nothing to hand into a session: redirect it"))

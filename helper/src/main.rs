@@ -23,8 +23,10 @@ mod network;
 mod plan;
 mod policy_files;
 mod registry;
+mod rejudge;
 mod rootfs;
 mod seccomp;
+mod sessions;
 mod supervise;
 mod sys;
 mod trail;
@@ -38,10 +40,11 @@ use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
 use hygiene::Power;
 use plan::Plan;
+use rejudge::Granted;
 use std::os::fd::OwnedFd;
 use supervise::relay::Relay;
 use supervise::terminal::Outer;
-use supervise::{guard, wire};
+use supervise::{guard, watcher, wire};
 use sys::process::{self, Fork};
 use trail::{Recorded, Trail};
 
@@ -74,11 +77,18 @@ fn run() -> Result<i32, Error> {
     let inherited = hygiene::take_over()?;
     let power = inherited.power;
     let words = inherited.argv.get(1..).unwrap_or_default();
+    if words.first().is_some_and(|word| word == rejudge::VERB) {
+        return rejudge::answer(words);
+    }
     let request = Request::decode(words).map_err(Error::Usage)?;
     match request.verb {
         Verb::Forget => return forget(power),
-        Verb::Sweep if power == Power::Setuid => return trail::sweep().map(|()| 0),
-        Verb::Sweep => return Ok(0),
+        // A build tree borrows no privilege, and keeps no record.
+        Verb::Sweep | Verb::Sessions if power == Power::None => return Ok(0),
+        Verb::End if power == Power::None => return Err(Error::NoSession(request.id.unwrap_or_default())),
+        Verb::Sweep => return trail::sweep().map(|()| 0),
+        Verb::Sessions => return sessions::list().map(|()| 0),
+        Verb::End => return sessions::end(request.id.as_deref().unwrap_or_default()).map(|()| 0),
         Verb::Run | Verb::Judge | Verb::List => {}
     }
     let person = Person::find()?;
@@ -101,15 +111,17 @@ fn run() -> Result<i32, Error> {
     drop(policy);
     let pending = authenticate::begin(grant, &request, &person, &inherited, &mut trail)?;
     // Plain data, made while PAM works.
-    let plan = Plan::of(pending.grant(), &person, &caller, &request, &inherited, cwd.clone(), moment.held);
+    let plan = Plan::of(pending.grant(), &person, &caller, &request, &inherited, cwd.clone(), &moment);
     let granted = pending.finish(&request, &person, &mut trail)?;
     let name = granted.grant().profile().name.clone();
+    // No privilege was borrowed: there is nothing that a policy could take back.
+    let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before::prepare(plan.isolation.is_some(), request.login)?;
     let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
-    supervise(plan, recorded, person, before)
+    supervise(plan, recorded, person, watched, before)
 }
 
 /// What can fail and leaves nothing behind: made before the grant is recorded, so that every record gets its end.
@@ -118,6 +130,8 @@ struct Before {
     parent: Option<OwnedFd>,
     guards_end: OwnedFd,
     relays_end: OwnedFd,
+    /// The guard's and the watcher's ends.
+    watch: (OwnedFd, OwnedFd),
 }
 
 impl Before {
@@ -127,28 +141,40 @@ impl Before {
         let parent = if login && parent > 1 { process::pidfd_open(parent).ok() } else { None };
         let outer = if isolated { Outer::find()? } else { None };
         let (guards_end, relays_end) = wire::pair()?;
+        let watch = wire::pair()?;
         nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-        Ok(Self { outer, parent, guards_end, relays_end })
+        Ok(Self { outer, parent, guards_end, relays_end, watch })
     }
 }
 
-/// Splits into the guard, which builds, and the relay, which gives root up at once.
-fn supervise(plan: Plan, recorded: Recorded, person: Person, before: Before) -> Result<i32, Error> {
-    let Before { outer, parent, guards_end, relays_end } = before;
+/// Splits into the guard, which builds, the relay, which gives root up at once, and the watcher, which sleeps.
+fn supervise(
+    plan: Plan,
+    recorded: Recorded,
+    person: Person,
+    watched: Option<Granted>,
+    before: Before,
+) -> Result<i32, Error> {
+    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch) } = before;
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
-            recorded.into_ending().end("failed:125", None);
+            recorded.into_ending().end("failed:125", None, None);
             return Err(call("fork")(errno));
         }
     };
     match forked {
         Fork::Child => {
-            drop((relays_end, parent));
-            guard::run(plan, recorded, &guards_end, outer)
+            drop((relays_end, parent, watch));
+            let watcher = watched.is_some().then_some(guards_watch);
+            guard::run(plan, recorded, &guards_end, watcher, outer)
         }
         Fork::Parent(guard_pid) => {
-            drop(guards_end);
+            drop((guards_end, guards_watch));
+            if let Some(watched) = watched {
+                watcher::start(watched, &watch);
+            }
+            drop(watch);
             let shares_group = plan.isolation.is_none();
             let ignored = plan.ignored.clone();
             if plan.power == Power::Setuid {

@@ -1,7 +1,7 @@
 //! What is going to be built, as data made from the grant: every decision of a session stands here, and the
 //! builders only carry it out.
 
-use crate::caller::Person;
+use crate::caller::{Moment, Person};
 use crate::capset::Target;
 use crate::command::{self, Program};
 use crate::environment::Environment;
@@ -10,8 +10,9 @@ use crate::hygiene::{Inherited, Power};
 use crate::idmap::Maps;
 use crate::limits::Limits;
 use crate::rootfs::Tree;
+use crate::sys::identity;
 use caplet_policy::capability::CapSet;
-use caplet_policy::document::{GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Subject, UserMode};
+use caplet_policy::document::{self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Subject, UserMode};
 use caplet_policy::judge::{Caller, Grant};
 use caplet_policy::request::{Request, Start};
 use nix::fcntl::{OFlag, open};
@@ -100,12 +101,12 @@ impl Plan {
         request: &Request,
         inherited: &Inherited,
         cwd: Option<PathBuf>,
-        held: CapSet,
+        moment: &Moment,
     ) -> Result<Self, Error> {
         let profile = grant.profile();
         let groups = kept_groups(&profile.groups_keep, caller);
         let isolation = match profile.scope {
-            Scope::Isolated => Some(Isolation::of(grant, person, inherited.power, held)?),
+            Scope::Isolated => Some(Isolation::of(grant, person, inherited.power, moment.held)?),
             Scope::Host => None,
         };
         Ok(Self {
@@ -118,13 +119,28 @@ impl Plan {
             ignored: inherited.ignored.clone(),
             cwd,
             home: person.home.clone(),
-            lifetime: profile.max_lifetime.map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+            lifetime: lifetime(profile, moment.unix),
             quiet: request.quiet,
             user_keyring: profile.pam_session && profile.scope == Scope::Host,
             isolation,
             power: inherited.power,
         })
     }
+}
+
+/// How long the session may last: `max_lifetime`, or until `valid_until` is over. As a span, so that whoever may set
+/// the clock gains nothing by it.
+fn lifetime(profile: &Profile, now: i64) -> Option<Duration> {
+    let minutes = profile.max_lifetime.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
+    let until = profile.valid_until.map(|until| {
+        let last = match until {
+            document::Moment::Local(civil) => identity::unix_time(civil),
+            document::Moment::Unix(unix) => unix,
+        };
+        // The last second still belongs to it.
+        Duration::from_secs(last.saturating_add(1).saturating_sub(now).max(0) as u64)
+    });
+    minutes.into_iter().chain(until).min()
 }
 
 /// The sets of each scope and user mode (contract, "Two scopes").
@@ -261,6 +277,22 @@ mod tests {
     fn groups_as_good_as_root_stay_outside_by_default() {
         assert_eq!(kept_groups(&GroupsKeep::NotRootEquivalent, &caller()), [1001, 50]);
         assert_eq!(kept_groups(&GroupsKeep::All, &caller()), [1001, 27, 50]);
+    }
+
+    #[test]
+    fn a_session_ends_with_what_comes_first() {
+        let mut profile = Profile::new("p", Scope::Isolated);
+        assert_eq!(lifetime(&profile, 1000), None);
+        profile.max_lifetime = Some(2);
+        assert_eq!(lifetime(&profile, 1000), Some(Duration::from_secs(120)));
+        profile.valid_until = Some(document::Moment::Unix(1059));
+        assert_eq!(lifetime(&profile, 1000), Some(Duration::from_secs(60)));
+        profile.valid_until = Some(document::Moment::Unix(9999));
+        assert_eq!(lifetime(&profile, 1000), Some(Duration::from_secs(120)));
+        profile.valid_until = Some(document::Moment::Unix(900));
+        assert_eq!(lifetime(&profile, 1000), Some(Duration::ZERO));
+        profile.valid_until = Some(document::Moment::Local(identity::local_time(1059)));
+        assert_eq!(lifetime(&profile, 1000), Some(Duration::from_secs(60)));
     }
 
     #[test]

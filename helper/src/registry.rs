@@ -54,7 +54,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Writes what is known of the session, for whoever lists sessions as root.
+    /// Writes what is known of the session, behind what was written before: the `grant` line, then its processes.
     pub fn record(&self, text: &str) {
         let _ = nix::unistd::write(&self.lock, text.as_bytes());
     }
@@ -85,13 +85,18 @@ pub fn private_folder() -> Result<OwnedFd, Error> {
 /// The record of a session whose guard was killed: nobody else holds its lock, as long as this value lives.
 #[derive(Debug)]
 pub struct Dead<'f> {
-    pub text: String,
+    text: String,
     _lock: OwnedFd,
     folder: &'f OwnedFd,
     name: String,
 }
 
 impl Dead<'_> {
+    /// Its `grant` line.
+    pub fn grant(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
     /// Takes it away.
     pub fn bury(self) {
         let _ = unlinkat(self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -101,13 +106,57 @@ impl Dead<'_> {
 /// The records of sessions whose guard was killed: among the first few, so that a start does not cost more the more
 /// sessions there are; or among `all`.
 pub fn dead(folder: &OwnedFd, all: bool) -> Result<Vec<Dead<'_>>, Error> {
+    Ok(names(folder, if all { usize::MAX } else { FEW })?.into_iter().filter_map(|n| take_dead(folder, n)).collect())
+}
+
+/// The first so many records.
+fn names(folder: &OwnedFd, most: usize) -> Result<Vec<String>, Error> {
     let copy = folder.try_clone().map_err(|e| crate::hygiene::io("dup", &e))?;
     let mut entries = nix::dir::Dir::from_fd(copy).map_err(call(format!("read {FOLDER}")))?;
     let names = entries
         .iter()
         .filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()))
         .filter(|name| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.'));
-    Ok(names.take(if all { usize::MAX } else { FEW }).filter_map(|name| take_dead(folder, name)).collect())
+    Ok(names.take(most).collect())
+}
+
+/// The record of a session whose guard lives.
+#[derive(Debug)]
+pub struct Live {
+    file: OwnedFd,
+    text: String,
+}
+
+impl Live {
+    /// Its `grant` line.
+    pub fn grant(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
+    /// What the guard has added to it; nothing while the session is being built.
+    pub fn running(&self) -> &str {
+        self.text.lines().nth(1).unwrap_or_default()
+    }
+
+    /// Whether its guard still lives: the lock is its alone.
+    pub fn is_held(&self) -> bool {
+        matches!(process::try_lock(&self.file), Ok(false))
+    }
+}
+
+/// The running sessions of a user, or of everybody.
+pub fn live(of: Option<u32>) -> Result<Vec<Live>, Error> {
+    let folder = folder()?;
+    let is_theirs = |name: &String| of.is_none_or(|uid| name.split('.').next() == Some(uid.to_string().as_str()));
+    let names = names(&folder, usize::MAX)?.into_iter().filter(is_theirs);
+    Ok(names.filter_map(|name| read_live(&folder, &name)).collect())
+}
+
+fn read_live(folder: &OwnedFd, name: &str) -> Option<Live> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file = openat(folder, name, flags, Mode::empty()).ok()?;
+    let text = std::io::read_to_string(std::fs::File::from(file.try_clone().ok()?)).ok()?;
+    Some(Live { file, text }).filter(|live| !live.text.is_empty() && live.is_held())
 }
 
 /// An empty record is one that is about to be written.

@@ -136,7 +136,7 @@ pub fn sweep() -> Result<(), Error> {
 }
 
 fn bury(journal: &mut Journal, dead: Dead<'_>) {
-    let Some((_, fields)) = parse_log_line(&dead.text) else { return };
+    let Some((_, fields)) = parse_log_line(dead.grant()) else { return };
     let mut line = Line::new("end");
     for key in ["id", "user", "uid", "profile"] {
         let value = fields.iter().find(|(k, _)| k == key).map_or(&[][..], |(_, value)| value);
@@ -240,6 +240,14 @@ impl Ending {
         self.slot.as_mut().map_or(Ok(()), Slot::enclose)
     }
 
+    /// Adds the session's processes to its record: the guard, and the command or PID 1.
+    pub fn running(&self, main: i32) {
+        if let Some(slot) = &self.slot {
+            let up = seconds(process::boot_time());
+            slot.record(&format!("\nguard={} main={main} up={up}", std::process::id()));
+        }
+    }
+
     /// Waits for the PAM session, if there is one; what its modules changed.
     pub fn changes(&self, relay: &OwnedFd) -> Result<Vec<Word>, Error> {
         self.session.as_ref().map_or(Ok(Vec::new()), |session| session.opened(relay.as_fd()))
@@ -248,7 +256,8 @@ impl Ending {
     /// Writes `end`, gives the place back, and has the PAM session closed. `status` is `exit:0`, `signal:9` or `failed:125`.
     /// Nothing is closed: to take a detached mount apart costs more than all else here, and the end of the process
     /// does it.
-    pub fn end(mut self, status: &str, usage: Option<Usage>) {
+    /// `by` says who ended it, where it was not the command itself.
+    pub fn end(mut self, status: &str, usage: Option<Usage>, by: Option<&str>) {
         let lasted = process::boot_time().saturating_sub(self.since).as_secs();
         if let Some(session) = &self.session {
             session.close(); // while the record is written
@@ -256,6 +265,9 @@ impl Ending {
         let mut line = self.line.field("status", status).field("seconds", lasted.to_string());
         if let Some(usage) = usage {
             line = line.field("cpu", seconds(usage.cpu)).field("peak", usage.peak.to_string());
+        }
+        if let Some(by) = by {
+            line = line.field("by", by);
         }
         let written = self.journal.write(Severity::Notice, &line).is_ok();
         // A grant that is in the log keeps its record until its end is too: whoever comes next tries again.

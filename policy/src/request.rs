@@ -6,6 +6,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+/// Digits of a session's id.
+pub const ID_LENGTH: usize = 12;
+
 /// What the helper is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -19,10 +22,14 @@ pub enum Verb {
     Forget,
     /// Write the `end` of sessions that were killed with all that is ours. Nobody gains by asking for it.
     Sweep,
+    /// Print the caller's running sessions; root's are everybody's.
+    Sessions,
+    /// End one of them.
+    End,
 }
 
 impl Verb {
-    const EVERY: [Self; 5] = [Self::Run, Self::Judge, Self::List, Self::Forget, Self::Sweep];
+    const EVERY: [Self; 7] = [Self::Run, Self::Judge, Self::List, Self::Forget, Self::Sweep, Self::Sessions, Self::End];
 
     /// Its word on the wire.
     pub const fn word(self) -> &'static str {
@@ -32,6 +39,8 @@ impl Verb {
             Self::List => "list",
             Self::Forget => "forget",
             Self::Sweep => "sweep",
+            Self::Sessions => "sessions",
+            Self::End => "end",
         }
     }
 }
@@ -74,6 +83,8 @@ pub struct Request {
     pub dash: bool,
     /// `--policy FILE`: only honoured where no privilege was borrowed.
     pub policy: Option<OsString>,
+    /// Which session; [`Verb::End`] has one, and no other verb.
+    pub id: Option<String>,
     /// What to start; only [`Verb::Run`] and [`Verb::Judge`] have one.
     pub start: Start,
 }
@@ -94,6 +105,7 @@ impl Request {
             login: false,
             dash: false,
             policy: None,
+            id: None,
             start,
         }
     }
@@ -114,6 +126,9 @@ impl Request {
         flag(self.quiet, "--quiet");
         flag(self.login, "--login");
         flag(self.dash, "--dash");
+        if let Some(id) = &self.id {
+            flag(true, &format!("--id={id}"));
+        }
         let mut put = |name: &str, value: &OsString| {
             let mut word = OsString::from(name);
             word.push(value);
@@ -140,7 +155,8 @@ impl Request {
     /// # Errors
     /// What is wrong, in one line, escaped for a terminal.
     pub fn decode(words: &[OsString]) -> Result<Self, RequestError> {
-        let (first, words) = words.split_first().ok_or_else(|| error("no verb: run, judge, list, forget or sweep"))?;
+        let (first, words) =
+            words.split_first().ok_or_else(|| error("no verb: run, judge, list, forget, sweep, sessions or end"))?;
         let verb = Verb::EVERY.into_iter().find(|verb| first == verb.word());
         let verb = verb.ok_or_else(|| error(format!("unknown verb {}", quoted(first.as_bytes()))))?;
         let mut request = Self::new(verb, Start::Shell);
@@ -183,6 +199,7 @@ impl Request {
             (b"--quiet", None) => self.quiet = true,
             (b"--login", None) => self.login = true,
             (b"--dash", None) => self.dash = true,
+            (b"--id", Some(value)) => self.id = Some(session_id(value)?),
             (b"--line", Some(value)) => self.start = Start::Line(OsString::from_vec(value.to_vec())),
             (b"--policy", Some([])) => return Err(error("--policy names no file")),
             (b"--policy", Some(value)) => self.policy = Some(OsString::from_vec(value.to_vec())),
@@ -217,6 +234,12 @@ impl Request {
         if self.dash && matches!(self.start, Start::Command(_)) {
             return Err(error("a command is no login shell"));
         }
+        match (self.verb, &self.id) {
+            (Verb::End, Some(id)) => drop(session_id(id.as_bytes())?),
+            (Verb::End, None) => return Err(error("end needs the id of a session")),
+            (verb, Some(_)) => return Err(error(format!("{} takes no id", verb.word()))),
+            (_, None) => {}
+        }
         let session = !self.add.is_empty()
             || !self.drop.is_empty()
             || self.privileged
@@ -234,6 +257,18 @@ impl Request {
 pub fn is_profile_name(name: &[u8]) -> bool {
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
     (1..=64).contains(&name.len()) && name.iter().all(fits)
+}
+
+/// Whether a text is a session's id as the log has it, or its start: `[0-9a-f]{1,12}`.
+pub fn is_session_id(id: &[u8]) -> bool {
+    (1..=ID_LENGTH).contains(&id.len()) && id.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+}
+
+fn session_id(value: &[u8]) -> Result<String, RequestError> {
+    match std::str::from_utf8(value) {
+        Ok(id) if is_session_id(value) && id.len() == ID_LENGTH => Ok(id.to_owned()),
+        _ => Err(error(format!("{} is no session's id ({ID_LENGTH} of 0-9 a-f)", quoted(value)))),
+    }
 }
 
 fn profile_name(value: &[u8]) -> Result<String, RequestError> {
@@ -314,6 +349,7 @@ mod tests {
             login: true,
             dash: false,
             policy: Some(OsString::from_vec(b"/tmp/p=\xff".to_vec())),
+            id: None,
             start: command(&["ip", "--", "-x"]),
         };
         let wire = request.encode();
@@ -348,6 +384,22 @@ mod tests {
         assert_eq!(refused(&["run", "--line=x", "--", "id"]), "a line for the shell, and a command");
         assert_eq!(refused(&["run", "--dash", "--", "id"]), "a command is no login shell");
         assert_eq!(refused(&["list", "--login"]), "list takes no capabilities and no command");
+    }
+
+    #[test]
+    fn a_session_is_named_by_its_whole_id() {
+        let mut request = Request::new(Verb::End, Start::Shell);
+        assert_eq!(request.check().unwrap_err().to_string(), "end needs the id of a session");
+        request.id = Some("0123456789ab".to_owned());
+        assert_eq!(request.encode(), words(&["end", "--id=0123456789ab"]));
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+        for id in ["", "0123", "0123456789AB", "0123456789abc", "../../etc/pa"] {
+            let text = format!("\"{id}\" is no session's id (12 of 0-9 a-f)");
+            assert_eq!(refused(&["end", &format!("--id={id}")]), text);
+        }
+        assert_eq!(refused(&["run", "--id=0123456789ab"]), "run takes no id");
+        assert_eq!(refused(&["sessions", "--", "id"]), "sessions takes no capabilities and no command");
+        assert!(is_session_id(b"0a") && !is_session_id(b"") && !is_session_id(b"x"));
     }
 
     #[test]
@@ -482,7 +534,7 @@ mod tests {
             Request {
                 verb: if judge { Verb::Judge } else { Verb::Run },
                 profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet, login, dash,
-                policy: policy.map(OsString::from),
+                policy: policy.map(OsString::from), id: None,
                 start,
             }
         }

@@ -33,6 +33,10 @@ pub enum Wish {
     Doctor { user: Option<String>, json: bool },
     /// `forget`.
     Forget,
+    /// `sessions`.
+    Sessions { json: bool },
+    /// `end`.
+    End { id: OsString },
     /// `log`.
     Log(log::Question),
     /// A help or the version, for stdout, and the exit code if it cannot be written.
@@ -65,6 +69,8 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"forget" => (forget(), USAGE),
         b"log" => (log(), USAGE),
         b"doctor" => (doctor(), USAGE),
+        b"sessions" => (sessions(), USAGE),
+        b"end" => (end(), USAGE),
         _ => return usage::without_subcommand(words),
     };
     let name = command_name(first);
@@ -85,6 +91,11 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
             Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from), strict })
         }
         "forget" => Ok(Wish::Forget),
+        "sessions" => Ok(Wish::Sessions { json: matches.get_flag("json") }),
+        "end" => match matches.remove_one::<OsString>("id") {
+            Some(id) => Ok(Wish::End { id }),
+            None => Err(no(Trouble::EndWhat)),
+        },
         "doctor" => {
             let user = matches.remove_one::<OsString>("user").map(|user| user.to_string_lossy().into_owned());
             match user {
@@ -108,7 +119,8 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 9] = ["run", "shell", "list", "check", "caps", "edit", "forget", "log", "doctor"];
+pub const SUBCOMMANDS: [&str; 11] =
+    ["run", "shell", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -208,7 +220,7 @@ pub fn whole() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), check(), caps(), edit(), forget(), log(), doctor()])
+        .subcommands([run(), shell(), list(), sessions(), end(), check(), caps(), edit(), forget(), log(), doctor()])
         .subcommand_required(true)
         .after_help(after_help::CAPLET)
 }
@@ -248,6 +260,31 @@ pub fn list() -> Command {
         .arg(flag("json", None, "Print JSON, for programs"))
         .arg(policy())
         .after_help(after_help::LIST)
+}
+
+/// `caplet sessions`.
+pub fn sessions() -> Command {
+    plain(Command::new("sessions"))
+        .bin_name("caplet sessions")
+        .about("Show your running sessions; root sees everybody's")
+        .override_usage("caplet sessions [--json]")
+        .arg(flag("json", None, "Print JSON, for programs"))
+        .after_help(after_help::SESSIONS)
+}
+
+/// `caplet end`.
+pub fn end() -> Command {
+    plain(Command::new("end"))
+        .bin_name("caplet end")
+        .about("End one of your running sessions; root may end anybody's")
+        .override_usage("caplet end ID")
+        .arg(
+            Arg::new("id")
+                .value_name("ID")
+                .help("The session's id, or so much of its start that it is the only one")
+                .value_parser(OsStringValueParser::new()),
+        )
+        .after_help(after_help::END)
 }
 
 /// `caplet check`.

@@ -16,6 +16,7 @@ mod login;
 mod messages;
 mod quoting;
 mod session;
+mod sessions;
 mod usage;
 
 use messages::{FAILURE, Trouble, tell};
@@ -68,6 +69,8 @@ fn front_door(words: Vec<OsString>) -> ExitCode {
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),
         Ok(cli::Wish::Edit { path }) => edit::run(path.as_deref()),
         Ok(cli::Wish::Doctor { user, json }) => doctor::run(user.as_deref(), json),
+        Ok(cli::Wish::Sessions { json }) => sessions::show(json),
+        Ok(cli::Wish::End { id }) => sessions::end(id),
         Ok(cli::Wish::Forget) => forget::run(),
         Ok(cli::Wish::Log(question)) => log::run(&question),
         Ok(cli::Wish::Caps { names, json }) => handbook::show(names, json),

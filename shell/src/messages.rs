@@ -117,6 +117,14 @@ pub enum Trouble {
     ForgetInside {
         profile: OsString,
     },
+    /// What `sessions` and `end` can meet.
+    SessionsInside {
+        profile: OsString,
+    },
+    EndWhat,
+    NoSessionId(OsString),
+    NoSession(String),
+    ManySessions(String),
     /// What `log` can meet.
     LogIsRoots,
     /// `doctor` asked by somebody else than root.
@@ -303,6 +311,19 @@ impl Display for Trouble {
                 "inside a session (profile \"{}\") there is no password to forget; leave it first: exit",
                 safe(profile)
             ),
+            Self::SessionsInside { profile } => write!(
+                f,
+                "inside a session (profile \"{}\") no other one is seen or ended; leave it first: exit",
+                safe(profile)
+            ),
+            Self::EndWhat => f.write_str("end needs the id of a session, as in: caplet end 7f3a; see: caplet sessions"),
+            Self::NoSessionId(id) => write!(f, "{} is no session's id (0-9, a-f); see: caplet sessions", word(id)),
+            Self::NoSession(id) => {
+                write!(f, "no running session of yours has an id that starts with {id}; see: caplet sessions")
+            }
+            Self::ManySessions(id) => {
+                write!(f, "the ids of several running sessions start with {id}; name more of it: caplet sessions")
+            }
             Self::LogGap { boot, from, to } => {
                 let (what, are) = match to - from {
                     0 => (format!("record {from}"), "is"),

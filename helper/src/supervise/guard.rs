@@ -1,8 +1,8 @@
 //! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone, in an empty root. It
-//! ends the session when the relay dies or the time is up, and sees to it that every `grant` gets its `end`.
+//! ends the session when the relay dies, when the time is up or when it is no longer granted, and sees to it that every `grant` gets its `end`.
 
 use super::terminal::Outer;
-use super::wire::{self, Report};
+use super::wire::{self, Cause, Report};
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::error::{Error, OURS, call};
@@ -39,7 +39,7 @@ pub struct Started {
 }
 
 /// Builds the session and stays until it is over.
-pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>) -> ! {
+pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, watcher: Option<OwnedFd>, outer: Option<Outer>) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
     let mut ending = recorded.into_ending();
@@ -49,6 +49,7 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
             true => isolated::start(plan, &person, relay, outer.as_ref())?,
             false => host::start(plan)?,
         };
+        ending.running(started.pid);
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
         let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
         let run = || wire::send(&started.line, Report::Run, None).map_err(call("start the command"));
@@ -61,9 +62,10 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
         }
     });
     drop(outer);
+    let mut by = None;
     let (report, status, usage) = match started {
         Ok(started) => {
-            let (report, usage) = watch(&started, relay, lifetime);
+            let (report, usage) = watch(&started, relay, watcher, lifetime, &mut by);
             let status = match report {
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
@@ -75,11 +77,11 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, outer: Option<Outer>
             (Report::Exited(error.code()), format!("failed:{}", error.code()), None)
         }
     };
-    finish(ending, relay, report, &status, usage)
+    finish(ending, relay, report, &status, usage, by.as_deref())
 }
 
-fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>) -> ! {
-    ending.end(status, usage);
+fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>, by: Option<&str>) -> ! {
+    ending.end(status, usage, by);
     let _ = wire::send(relay, report, None);
     process::exit_now(0)
 }
@@ -122,18 +124,30 @@ struct Watch<'a> {
     started: &'a Started,
     relay: &'a OwnedFd,
     relay_gone: bool,
+    /// Who has the session judged again. `None`: nobody needs to.
+    watcher: Option<OwnedFd>,
     /// What PID 1 said of the command.
     told: Option<Report>,
     deadline: Option<Duration>,
     asked_to_end: bool,
+    /// Who ended it, for the log, where it was not the command itself.
+    by: &'a mut Option<String>,
 }
 
-fn watch(started: &Started, relay: &OwnedFd, lifetime: Option<Duration>) -> (Report, Usage) {
+/// Until it is over.
+fn watch(
+    started: &Started,
+    relay: &OwnedFd,
+    watcher: Option<OwnedFd>,
+    lifetime: Option<Duration>,
+    by: &mut Option<String>,
+) -> (Report, Usage) {
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
+    set.add(Signal::SIGTERM); // of `caplet end`: none but root can send it
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok();
     let deadline = lifetime.map(|lifetime| process::boot_time() + lifetime);
-    let mut watch = Watch { started, relay, relay_gone: false, told: None, deadline, asked_to_end: false };
+    let mut watch = Watch { started, relay, relay_gone: false, watcher, told: None, deadline, asked_to_end: false, by };
     loop {
         if let Some(end) = watch.reap() {
             return end;
@@ -176,6 +190,10 @@ impl Watch<'_> {
             waits.push(PollFd::new(self.relay.as_fd(), PollFlags::POLLHUP));
             waits.len() - 1
         });
+        let watcher_at = self.watcher.as_ref().map(|watcher| {
+            waits.push(PollFd::new(watcher.as_fd(), PollFlags::POLLIN));
+            waits.len() - 1
+        });
         let status_at = (self.started.session && self.told.is_none()).then(|| {
             waits.push(PollFd::new(self.started.line.as_fd(), PollFlags::POLLIN));
             waits.len() - 1
@@ -188,20 +206,38 @@ impl Watch<'_> {
         let is = |at: Option<usize>| {
             at.and_then(|i| waits.get(i)).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
         };
-        let (relay, status) = (is(relay_at), is(status_at));
-        if let Some(signals) = signals {
-            while let Ok(Some(_)) = signals.read_signal() {}
+        let (relay, watcher, status) = (is(relay_at), is(watcher_at), is(status_at));
+        while let Some(signal) = signals.and_then(|signals| signals.read_signal().ok().flatten()) {
+            if signal.ssi_signo == libc::SIGTERM as u32 {
+                self.end_it(Cause::Asked, format!("uid:{}", signal.ssi_uid));
+            }
         }
         if status {
             self.hear();
         }
         if relay {
             self.relay_gone = true;
-            self.end_it();
+            self.end_it(Cause::Hangup, Cause::Hangup.word().into());
+        }
+        if watcher {
+            self.heed_watcher();
         }
         if self.deadline.is_some_and(|end| process::boot_time() >= end) {
-            self.end_it();
+            self.end_it(Cause::Lifetime, Cause::Lifetime.word().into());
         }
+    }
+
+    /// What the watcher says; its silent end is no grant either.
+    fn heed_watcher(&mut self) {
+        let said = self.watcher.as_ref().map(wire::receive);
+        let cause = match said {
+            Some(Ok(Some((Report::Ending(cause), _)))) => cause,
+            _ => {
+                self.watcher = None;
+                Cause::Unjudged
+            }
+        };
+        self.end_it(cause, cause.word().into());
     }
 
     /// PID 1's reports.
@@ -227,9 +263,13 @@ impl Watch<'_> {
         }
     }
 
-    /// An isolated session without its relay is killed at once; a host command, and a session whose time is up, is
-    /// asked first.
-    fn end_it(&mut self) {
+    /// An isolated session without its relay is killed at once; a host command, and a session whose relay is there to
+    /// hear of it, is asked first.
+    fn end_it(&mut self, cause: Cause, by: String) {
+        if self.by.is_none() {
+            *self.by = Some(by);
+            self.tell(Report::Ending(cause));
+        }
         let at_once = self.relay_gone && self.started.session;
         let signals: &[i32] = match at_once || self.asked_to_end {
             true => &[libc::SIGKILL],

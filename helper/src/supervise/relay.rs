@@ -2,7 +2,7 @@
 //! terminal's bytes on, stops when the command stops, and ends as the command ended.
 
 use super::terminal::Outer;
-use super::wire::{self, Report};
+use super::wire::{self, Cause, Report};
 use crate::error::{Error, OURS, call, say};
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, capability, standard, terminal};
@@ -48,6 +48,9 @@ impl Relay {
         if let Some(outer) = &mut running.relay.outer {
             outer.restore();
         }
+        if let Some(text) = running.ended.and_then(Cause::text) {
+            say(text);
+        }
         code
     }
 }
@@ -62,6 +65,8 @@ struct Running {
     to_outer: Vec<u8>,
     wants_input: bool,
     result: Option<i32>,
+    /// Why we end it.
+    ended: Option<Cause>,
 }
 
 impl Running {
@@ -73,7 +78,8 @@ impl Running {
         let signals = SignalFd::with_flags(&set, flags).map_err(call("signalfd"))?;
         let wants_input = relay.outer.as_ref().is_some_and(|outer| outer.interactive);
         let (to_session, to_outer) = (Vec::new(), Vec::new());
-        Ok(Self { relay, signals, session: None, master: None, to_session, to_outer, wants_input, result: None })
+        let (session, master, result, ended) = (None, None, None, None);
+        Ok(Self { relay, signals, session, master, to_session, to_outer, wants_input, result, ended })
     }
 
     fn until_the_end(&mut self) -> i32 {
@@ -164,6 +170,7 @@ impl Running {
             Ok(Some((Report::Terminal, master))) => self.master = master,
             Ok(Some((Report::Stopped(_), _))) => self.stop_too(),
             Ok(Some((Report::WantsTerminal, _))) => self.wants_input = true,
+            Ok(Some((Report::Ending(cause), _))) => self.ended = Some(cause),
             Ok(Some((report, _))) => self.result = report.code().or(self.result),
             Ok(None) | Err(_) => {
                 say("the session's guard is gone, and the session with it");

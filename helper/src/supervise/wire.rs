@@ -33,6 +33,53 @@ pub enum Report {
     Terminal,
     /// The guard to whoever starts the command: its power is given up, the command may run.
     Run,
+    /// The watcher to the guard, and the guard to the relay: the session is being ended, and why.
+    Ending(Cause),
+}
+
+/// Why a session is ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// `max_lifetime` or `valid_until`.
+    Lifetime,
+    /// The process that asked for it is gone.
+    Hangup,
+    /// `caplet end`.
+    Asked,
+    /// The policy grants it no more.
+    Policy,
+    /// The account is gone, locked or expired.
+    Account,
+    /// Nobody judges it any more.
+    Unjudged,
+}
+
+impl Cause {
+    const EVERY: [Self; 6] = [Self::Lifetime, Self::Hangup, Self::Asked, Self::Policy, Self::Account, Self::Unjudged];
+
+    /// Its word in the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Lifetime => "lifetime",
+            Self::Hangup => "hangup",
+            Self::Asked => "asked",
+            Self::Policy => "policy",
+            Self::Account => "account",
+            Self::Unjudged => "unjudged",
+        }
+    }
+
+    /// What a person reads at the end of the session.
+    pub const fn text(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Hangup => return None, // nobody is left to read it
+            Self::Lifetime => "this session was ended: its time is up",
+            Self::Asked => "this session was ended by caplet end",
+            Self::Policy => "this session was ended: the policy grants it to you no longer; see: caplet list",
+            Self::Account => "this session was ended: your account is locked, has expired or is gone",
+            Self::Unjudged => "this session was ended: whether it is still granted could not be judged; start it again",
+        })
+    }
 }
 
 impl Report {
@@ -46,6 +93,7 @@ impl Report {
             Report::Go => (6, 0),
             Report::Terminal => (7, 0),
             Report::Run => (8, 0),
+            Report::Ending(cause) => (9, cause as i32),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [tag, a, b, c, d]
@@ -63,6 +111,7 @@ impl Report {
             6 => Report::Go,
             7 => Report::Terminal,
             8 => Report::Run,
+            9 => Report::Ending(Cause::EVERY.into_iter().find(|cause| *cause as i32 == value)?),
             _ => return None,
         })
     }
@@ -158,10 +207,12 @@ mod tests {
     fn every_report_comes_back() {
         let all =
             [Report::Started, Report::Stopped(20), Report::WantsTerminal, Report::Exited(42), Report::Signaled(9)];
-        for report in all.into_iter().chain([Report::Go, Report::Terminal, Report::Run]) {
+        let ending = Cause::EVERY.map(Report::Ending);
+        for report in all.into_iter().chain([Report::Go, Report::Terminal, Report::Run]).chain(ending) {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        assert_eq!(Report::decode(&[9, 0, 0, 0, 0]), None);
+        assert_eq!(Report::decode(&[10, 0, 0, 0, 0]), None);
+        assert_eq!(Report::decode(&[9, 6, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[1, 0]), None);
     }
 }

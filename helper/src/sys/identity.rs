@@ -2,6 +2,7 @@
 
 use super::Errno;
 use caplet_policy::document::Civil;
+use std::ffi::CStr;
 
 /// Real, effective and saved user id at once, `uid` checked not to be the "leave it" value -1.
 pub fn set_user(uid: u32) -> Result<(), Errno> {
@@ -76,4 +77,42 @@ pub fn enumerated_id_within(first: u32, last: u32, groups: bool) -> Option<u32> 
         }
     }
     found
+}
+
+/// The same, back (mktime(3)).
+pub fn unix_time(civil: Civil) -> i64 {
+    // SAFETY: tm is plain data; the pointer is to this stack.
+    unsafe {
+        let mut time: libc::tm = std::mem::zeroed();
+        time.tm_year = civil.year - 1900;
+        time.tm_mon = i32::from(civil.month) - 1;
+        time.tm_mday = civil.day.into();
+        (time.tm_hour, time.tm_min, time.tm_sec) = (civil.hour.into(), civil.minute.into(), civil.second.into());
+        time.tm_isdst = -1;
+        libc::mktime(&raw mut time)
+    }
+}
+
+/// Whether an account's password is locked (`passwd -l`), and whether the account has expired; shadow(5). `None`:
+/// no entry, or no right to read it.
+pub fn account_state(name: &CStr) -> Option<(bool, bool)> {
+    // SAFETY: one thread; the entry and its strings are read before the next call overwrites them.
+    unsafe {
+        let entry = libc::getspnam(name.as_ptr()).as_ref()?;
+        let locked = !entry.sp_pwdp.is_null() && CStr::from_ptr(entry.sp_pwdp).to_bytes().starts_with(b"!");
+        let today = libc::time(std::ptr::null_mut()) / 86_400;
+        Some((locked, entry.sp_expire >= 0 && entry.sp_expire <= today))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_time_and_back() {
+        for unix in [0, 951_825_600, 1_802_678_400, 4_107_542_400] {
+            assert_eq!(unix_time(local_time(unix)), unix);
+        }
+    }
 }

@@ -8,6 +8,7 @@ Examples:
   caplet run --cap-add NET_ADMIN ip link add br0 type bridge
   caplet shell --cap-add NET_ADMIN     your shell, for more than one command
   sudo caplet check                    administrators: is the policy in order?
+  sudo caplet sessions                 administrators: who is at it now?
   sudo caplet log --since 2h           administrators: who did what with it?
 
 More on one of them: caplet run --help";
@@ -44,6 +45,29 @@ Examples:
   caplet list --json | jq -r '.profiles[].name'
 
 Exit code: 0, or 1 if no profile is yours.";
+
+/// `caplet sessions`.
+pub const SESSIONS: &str = "\
+Oldest first. MEMORY is what its processes hold for themselves, libraries and
+files left out. A host session's processes are those that come from its command.
+
+Examples:
+  caplet sessions
+  sudo caplet sessions --json | jq -r '.[] | select(.user == \"alice\") | .id'
+
+Exit code: 0, also if there is none; 1 if the helper gives no answer.";
+
+/// `caplet end`.
+pub const END: &str = "\
+Its command gets SIGHUP and SIGTERM, and SIGKILL two seconds later; an isolated
+session ends with all its processes. It needs no answer from inside. The log's
+`end` record says who ended it.
+
+Examples:
+  caplet end 7f3a
+  sudo caplet end 7f3a90c1d2e4
+
+Exit code: 0 when it is over, else 1.";
 
 /// `caplet edit`.
 pub const EDIT: &str = "\

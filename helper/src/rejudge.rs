@@ -1,0 +1,272 @@
+//! Whether a running session would still be granted (the verb `rejudge`, for root alone): asked of a fresh helper, so
+//! that it reads today's policy and user database, by the session's watcher.
+
+use crate::caller::{Moment, Person};
+use crate::error::Error;
+use crate::hygiene::Power;
+use crate::sys::identity;
+use crate::{policy_files, trail, world};
+use caplet_policy::capability::{CapList, CapSet};
+use caplet_policy::judge::{Grant, judge};
+use caplet_policy::request::{Request, RequestError, Start};
+use nix::unistd::{Gid, Group, User, getgrouplist};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The word on the wire. No front end knows it.
+pub const VERB: &str = "rejudge";
+
+/// The answer, as an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Granted = 0,
+    /// The policy grants it no more.
+    Policy = 10,
+    /// The account is gone, locked or expired since.
+    Account = 11,
+    /// The policy is faulty now, or NSS does not answer: the administrator's trouble, and no judgement.
+    Unknown = 12,
+}
+
+impl Verdict {
+    const EVERY: [Self; 4] = [Self::Granted, Self::Policy, Self::Account, Self::Unknown];
+
+    pub fn from_code(code: i32) -> Option<Self> {
+        Self::EVERY.into_iter().find(|verdict| *verdict as i32 == code)
+    }
+}
+
+/// What was granted, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    uid: u32,
+    gid: u32,
+    name: String,
+    scope: String,
+    held: CapSet,
+    /// The groups that the kernel had for the caller.
+    groups: Vec<u32>,
+    /// The policy's path of the command, where `commands` bound it.
+    command: Option<String>,
+    request: Request,
+}
+
+/// What the user database said when the session began. Only what changes counts from then on: a key-only account is
+/// "locked" from its first day, and pam_group(8) gives groups that NSS never lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    listed: Vec<u32>,
+    locked: bool,
+    expired: bool,
+}
+
+impl Granted {
+    pub fn of(grant: &Grant, person: &Person, request: &Request) -> Self {
+        let profile = grant.profile();
+        let command = grant.command_path().map(str::to_owned);
+        // What has no say in a judgement is not kept.
+        let start = match (&request.start, &command) {
+            (Start::Command(argv), None) => Start::Command(argv.iter().take(1).cloned().collect()),
+            (Start::Command(argv), Some(_)) => Start::Command(argv.clone()),
+            (Start::Shell | Start::Line(_), _) => Start::Shell,
+        };
+        let request = Request {
+            profile: Some(profile.name.clone()),
+            add: request.add,
+            drop: request.drop,
+            privileged: request.privileged,
+            login: request.login,
+            ..Request::new(request.verb, start)
+        };
+        Self {
+            uid: person.uid,
+            gid: person.gid,
+            name: person.name.clone(),
+            scope: trail::scope_name(profile.scope).into(),
+            held: grant.caps(),
+            groups: person.groups.clone(),
+            command,
+            request,
+        }
+    }
+
+    /// What the user database says of the user now; `None`: it does not answer. An account whose state nobody knows
+    /// stands as one that can get no worse.
+    pub fn baseline(&self) -> Option<Baseline> {
+        self.ask_nss((true, true))
+    }
+
+    fn ask_nss(&self, unknown: (bool, bool)) -> Option<Baseline> {
+        let (locked, expired) = identity::account_state(&c_string(&self.name)?).unwrap_or(unknown);
+        Some(Baseline { listed: listed(&self.name, self.gid)?, locked, expired })
+    }
+
+    /// The helper's argv after `argv[0]`: places, each of them filled, then the request.
+    pub fn words(&self, base: &Baseline) -> Vec<OsString> {
+        let flag = |set: bool| if set { "yes" } else { "no" };
+        let places: [OsString; 11] = [
+            VERB.into(),
+            self.uid.to_string().into(),
+            self.gid.to_string().into(),
+            self.name.clone().into(),
+            self.scope.clone().into(),
+            self.held.to_string().into(),
+            numbers(&self.groups).into(),
+            numbers(&base.listed).into(),
+            flag(base.locked).into(),
+            flag(base.expired).into(),
+            self.command.clone().unwrap_or_default().into(),
+        ];
+        places.into_iter().chain(self.request.encode()).collect()
+    }
+
+    fn read(words: &[OsString]) -> Option<(Self, Baseline)> {
+        let (places, request) = words.split_at_checked(11)?;
+        let text = |at: usize| places.get(at)?.to_str();
+        let flag = |at: usize| text(at).and_then(|t| ["no", "yes"].iter().position(|w| *w == t)).map(|n| n == 1);
+        let base = Baseline { listed: read_numbers(text(7)?)?, locked: flag(8)?, expired: flag(9)? };
+        let granted = Self {
+            uid: text(1)?.parse().ok()?,
+            gid: text(2)?.parse().ok()?,
+            name: text(3)?.into(),
+            scope: text(4)?.into(),
+            held: caps(text(5)?)?,
+            groups: read_numbers(text(6)?)?,
+            command: Some(text(10)?).filter(|path| !path.is_empty()).map(str::to_owned),
+            request: Request::decode(request).ok()?,
+        };
+        Some((granted, base))
+    }
+}
+
+/// Answers; nothing is logged, and nothing said.
+pub fn answer(words: &[OsString]) -> Result<i32, Error> {
+    if !nix::unistd::getuid().is_root() || !nix::unistd::geteuid().is_root() {
+        return Err(Error::Usage(RequestError(format!("{VERB} is root's alone"))));
+    }
+    let senseless = || Error::Usage(RequestError(format!("these words are no question of {VERB}")));
+    let (granted, base) = Granted::read(words).ok_or_else(senseless)?;
+    Ok(judge_again(granted, &base) as i32)
+}
+
+fn judge_again(granted: Granted, base: &Baseline) -> Verdict {
+    match User::from_uid(granted.uid.into()) {
+        Err(_) => return Verdict::Unknown,
+        Ok(Some(entry)) if entry.name == granted.name => {}
+        Ok(_) => return Verdict::Account,
+    }
+    let Some(now) = granted.ask_nss((false, false)) else { return Verdict::Unknown };
+    if (now.locked && !base.locked) || (now.expired && !base.expired) {
+        return Verdict::Account;
+    }
+    let Some(groups) = still(&granted.groups, &base.listed, &now.listed) else { return Verdict::Unknown };
+    let person = Person {
+        uid: granted.uid,
+        gid: granted.gid,
+        name: granted.name.clone(),
+        home: PathBuf::new(),
+        shell: PathBuf::new(),
+        groups,
+    };
+    let (Ok(caller), Ok(moment)) = (person.as_caller(), Moment::now()) else { return Verdict::Unknown };
+    let Ok(policy) = policy_files::read(Power::Setuid, None, &caller) else { return Verdict::Unknown };
+    let same_file = |path: &str| granted.command.as_deref() == Some(path);
+    match judge(&policy, &caller, &world(&moment, &same_file), &granted.request) {
+        Ok(grant) if covers(&grant, &granted) => Verdict::Granted,
+        _ => Verdict::Policy,
+    }
+}
+
+/// Whether what would be granted now is all that the session has.
+fn covers(grant: &Grant, granted: &Granted) -> bool {
+    trail::scope_name(grant.profile().scope) == granted.scope && granted.held.minus(grant.caps()).is_empty()
+}
+
+/// The groups without those that the user has lost. `None`: of a lost one nobody can say whether it is.
+fn still(groups: &[u32], before: &[u32], now: &[u32]) -> Option<Vec<u32>> {
+    let lost: Vec<u32> = before.iter().copied().filter(|gid| !now.contains(gid)).collect();
+    if lost.iter().any(|gid| Group::from_gid(Gid::from_raw(*gid)).is_err()) {
+        return None;
+    }
+    Some(groups.iter().copied().filter(|gid| !lost.contains(gid)).collect())
+}
+
+/// What NSS lists for a user; initgroups(3).
+fn listed(name: &str, gid: u32) -> Option<Vec<u32>> {
+    let listed = getgrouplist(&c_string(name)?, Gid::from_raw(gid)).ok()?;
+    Some(listed.into_iter().map(Gid::as_raw).collect())
+}
+
+fn c_string(text: &str) -> Option<CString> {
+    CString::new(text).ok()
+}
+
+fn numbers(list: &[u32]) -> String {
+    list.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn read_numbers(text: &str) -> Option<Vec<u32>> {
+    if text.is_empty() { Some(Vec::new()) } else { text.split(',').map(|n| n.parse().ok()).collect() }
+}
+
+fn caps(text: &str) -> Option<CapSet> {
+    let mut list = CapList::default();
+    if !text.is_empty() {
+        list.add_text(text).ok()?;
+    }
+    if list.all { None } else { Some(list.names) }
+}
+
+/// The words as execve(2) takes them.
+pub fn argv(helper: &str, words: Vec<OsString>) -> Option<Vec<CString>> {
+    let all = std::iter::once(OsStr::new(helper).to_owned()).chain(words);
+    all.map(|word| CString::new(word.into_vec()).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caplet_policy::request::Verb;
+
+    fn granted() -> Granted {
+        let mut add = CapList::default();
+        add.add_text("net_admin").unwrap();
+        let start = Start::Command(vec!["ip".into(), OsString::from_vec(b"\xff\n".to_vec()), "--".into()]);
+        Granted {
+            uid: 1001,
+            gid: 100,
+            name: "alice".into(),
+            scope: "host".into(),
+            held: add.names,
+            groups: vec![100, 27],
+            command: Some("/usr/sbin/ip".into()),
+            request: Request { profile: Some("net".into()), add, login: true, ..Request::new(Verb::Run, start) },
+        }
+    }
+
+    #[test]
+    fn what_is_asked_comes_back() {
+        let base = Baseline { listed: vec![100], locked: true, expired: false };
+        let mut asked = granted();
+        assert_eq!(Granted::read(&asked.words(&base)), Some((asked.clone(), base)));
+        let base = Baseline { listed: Vec::new(), locked: false, expired: true };
+        asked.command = None;
+        asked.held = CapSet::EMPTY;
+        asked.groups.clear();
+        asked.request.start = Start::Shell;
+        assert_eq!(Granted::read(&asked.words(&base)), Some((asked.clone(), base.clone())));
+        for (at, word) in [(1, "x"), (5, "NOSUCH"), (6, "1,"), (8, "maybe"), (11, "fly")] {
+            let mut words = asked.words(&base);
+            words[at] = word.into();
+            assert_eq!(Granted::read(&words), None, "{at}");
+        }
+        assert_eq!(Granted::read(&asked.words(&base)[..9]), None);
+    }
+
+    #[test]
+    fn only_a_group_that_was_listed_can_be_lost() {
+        assert_eq!(still(&[100, 27, 20], &[100, 27], &[100]), Some(vec![100, 20]));
+        assert_eq!(still(&[100, 20], &[100], &[100, 27]), Some(vec![100, 20]), "a new one is not held");
+    }
+}

@@ -1,0 +1,59 @@
+//! The running sessions (the verbs `sessions` and `end`): root's are everybody's, a user's are the user's own.
+
+use crate::caller::started;
+use crate::error::{Error, call};
+use crate::hygiene;
+use crate::registry::{self, Live};
+use crate::sys::process;
+use caplet_policy::escape::parse_log_line;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How long an ended session is waited for, in milliseconds: a command has two seconds to go by itself.
+const PATIENCE: u16 = 10_000;
+
+/// One line a session: its `grant` line, and what the guard has added.
+pub fn list() -> Result<(), Error> {
+    let mut text = String::new();
+    for live in registry::live(whose())? {
+        for part in [live.grant(), " ", live.running(), "\n"] {
+            text.push_str(part);
+        }
+    }
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| hygiene::io("write to standard output", &e))
+}
+
+/// Asks a session's guard to end it, and waits until it has: nothing inside needs to answer.
+pub fn end(id: &str) -> Result<(), Error> {
+    let live = registry::live(whose())?;
+    let found = live.iter().find(|live| field(live.grant(), "id").as_deref() == Some(id));
+    let found = found.ok_or_else(|| Error::NoSession(id.into()))?;
+    let guard = guard(found).ok_or_else(|| Error::NotYetRunning(id.into()))?;
+    process::pidfd_signal(&guard, libc::SIGTERM).map_err(call("pidfd_send_signal"))?;
+    let mut over = [PollFd::new(guard.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut over, PollTimeout::from(PATIENCE)) {
+        Ok(1) => Ok(()),
+        _ => Err(Error::StillEnding(id.into())),
+    }
+}
+
+fn whose() -> Option<u32> {
+    let uid = nix::unistd::getuid();
+    (!uid.is_root()).then(|| uid.as_raw())
+}
+
+fn field(line: &str, name: &str) -> Option<String> {
+    let (_, fields) = parse_log_line(line)?;
+    let (_, value) = fields.into_iter().find(|(key, _)| key == name)?;
+    String::from_utf8(value).ok()
+}
+
+/// The guard. Its number was written down at `up`: whatever bears it and is older can be nobody else.
+fn guard(live: &Live) -> Option<OwnedFd> {
+    let running = format!("running {}", live.running());
+    let pid: i32 = field(&running, "guard")?.parse().ok()?;
+    let up: f64 = field(&running, "up")?.parse().ok()?;
+    let guard = process::pidfd_open(pid).ok()?;
+    (started(pid)? <= up).then_some(guard)
+}

@@ -1,0 +1,138 @@
+//! The watcher: it sleeps, and has a fresh helper judge the session again each minute. Root's, since the user may take
+//! no part in that; it hears nobody, and goes with the guard.
+
+use super::wire::{self, Cause, Report};
+use crate::rejudge::{self, Granted, Verdict};
+use crate::sys::process::{self, Change, Fork};
+use crate::sys::{capability, terminal};
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+/// A session that lasts no longer costs nothing.
+const SETTLE: Duration = Duration::from_secs(2);
+/// From one judgement to the next, and what chance adds, so that the sessions of a lab do not ask all at once.
+const PERIOD: Duration = Duration::from_secs(40);
+const JITTER_MS: u64 = 10_000;
+/// How long one judgement may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where the helper itself fails: how soon again, and how often, before the session is ended for want of a judge.
+const AGAIN: Duration = Duration::from_secs(6);
+const TRIES: u32 = 10;
+
+/// Forks it. Where that fails the guard sees the end of its line, and ends the session.
+pub fn start(granted: Granted, guard: &OwnedFd) {
+    if let Ok(Fork::Child) = process::fork() {
+        let _ = Watcher { guard }.run(&granted);
+        process::exit_now(0)
+    }
+}
+
+struct Watcher<'a> {
+    guard: &'a OwnedFd,
+}
+
+/// The guard is gone, or the watcher cannot do its work: it ends.
+struct Over;
+
+impl Watcher<'_> {
+    fn run(&self, granted: &Granted) -> Result<(), Over> {
+        self.retire()?;
+        self.sleep(SETTLE)?;
+        // With its capabilities still: on some systems root without them cannot read shadow(5).
+        let base = loop {
+            match granted.baseline() {
+                Some(base) => break base,
+                None => self.sleep(AGAIN)?,
+            }
+        };
+        let none = capability::Sets { effective: 0, permitted: 0, inheritable: 0 };
+        capability::set(none).map_err(|_| Over)?;
+        let helper = format!("{}/caplet-helper", crate::LIBEXECDIR);
+        let argv = rejudge::argv(&helper, granted.words(&base)).ok_or(Over)?;
+        let mut failures = 0;
+        loop {
+            let chance = process::random::<8>().map_or(0, |bytes| u64::from_ne_bytes(bytes) % JITTER_MS);
+            self.sleep(if failures > 0 { AGAIN } else { PERIOD + Duration::from_millis(chance) })?;
+            let cause = match self.ask(&argv)? {
+                Some(Verdict::Granted | Verdict::Unknown) => {
+                    failures = 0;
+                    continue;
+                }
+                None if failures + 1 < TRIES => {
+                    failures += 1;
+                    continue;
+                }
+                Some(Verdict::Policy) => Cause::Policy,
+                Some(Verdict::Account) => Cause::Account,
+                None => Cause::Unjudged,
+            };
+            wire::send(self.guard, Report::Ending(cause), None).map_err(|_| Over)?;
+            failures = 0;
+        }
+    }
+
+    /// Keeps nothing of the caller's: no descriptor, no terminal, no folder.
+    fn retire(&self) -> Result<(), Over> {
+        nix::unistd::setsid().map_err(|_| Over)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let null = open("/dev/null", flags, Mode::empty()).map_err(|_| Over)?;
+        for number in 0..3 {
+            terminal::replace_standard(&null, number).map_err(|_| Over)?;
+        }
+        std::mem::forget(null); // closed with the others
+        process::close_all_but(vec![self.guard.as_raw_fd()]).map_err(|_| Over)?;
+        capability::set_not_dumpable().map_err(|_| Over)?;
+        nix::unistd::chdir("/").map_err(|_| Over)
+    }
+
+    /// Whether the guard is still there after that time.
+    fn sleep(&self, time: Duration) -> Result<(), Over> {
+        let until = process::boot_time() + time;
+        loop {
+            let left = until.saturating_sub(process::boot_time());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let mut waits = [PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
+            if let Ok(1..) = poll(&mut waits, timeout(left)) {
+                return Err(Over); // it says nothing: this is its end
+            }
+        }
+    }
+
+    /// A fresh helper's verdict; `None`: it gave none.
+    fn ask(&self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
+        let Some(helper) = argv.first() else { return Ok(None) };
+        let child = match process::fork() {
+            Ok(Fork::Parent(child)) => child,
+            Ok(Fork::Child) => {
+                let _ = process::execve(helper, argv, &[]);
+                process::exit_now(crate::error::OURS)
+            }
+            Err(_) => return Ok(None),
+        };
+        if let Ok(pidfd) = process::pidfd_open(child) {
+            let mut waits =
+                [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut waits, timeout(PATIENCE));
+            let gone = waits[1].revents().is_some_and(|events| !events.is_empty());
+            if gone || waits[0].revents().is_none_or(|events| events.is_empty()) {
+                let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
+            }
+        }
+        match process::wait(Some(child), libc::WEXITED) {
+            Ok(Some((_, Change::Exited(code)))) => Ok(Verdict::from_code(code)),
+            // One that hangs hangs in NSS.
+            Ok(Some((_, Change::Signaled(libc::SIGKILL)))) => Ok(Some(Verdict::Unknown)),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time.as_millis().min(60_000) as i32 + 1).unwrap_or(PollTimeout::MAX)
+}
