@@ -63,7 +63,7 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
         return Err(error);
     }
-    Ok(Started { pid, pidfd, line: ours, session: true })
+    Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger })
 }
 
 /// Without installation: a user namespace of the user's own, in which the build runs as its uid 0.
@@ -101,7 +101,7 @@ fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(Own
 
 fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Result<Error, Error> {
     let Plan { target, mut limits, mut environment, start, ignored, cwd, home, quiet, isolation, mut umask, .. } = plan;
-    let Some(Isolation { hostname, nested, .. }) = isolation else {
+    let Some(Isolation { hostname, nested, linger, .. }) = isolation else {
         return Err(Error::Said(OURS));
     };
     if !nested {
@@ -149,7 +149,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             let mut keep = vec![status.as_raw_fd()];
             keep.extend(slave.as_ref().map(AsRawFd::as_raw_fd));
             process::close_all_but(keep).map_err(call("close_range"))?;
-            init::run(command, status, foreground, slave)
+            init::run(command, status, foreground, slave, linger)
         }
     }
 }

@@ -85,6 +85,8 @@ pub struct Isolation {
     /// Whether the limit on them must stand above the session: it holds CAP_SYS_RESOURCE.
     pub ceiling: bool,
     pub private_network: bool,
+    /// Whether what the command leaves behind goes on.
+    pub linger: bool,
 }
 
 /// CLONE_NEWTIME of `linux/sched.h`.
@@ -255,6 +257,7 @@ impl Isolation {
             nested: profile.nested_userns,
             ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
+            linger: profile.linger,
         })
     }
 }

@@ -705,7 +705,7 @@ fn the_process_that_holds_a_session_is_out_of_the_users_reach() {
     running.wait_for("ready");
     let holders: Vec<i32> =
         lab.sh("root", "pgrep -x caplet-helper").out().lines().map(|l| l.parse().expect("a pid")).collect();
-    assert_eq!(holders.len(), 3, "relay, guard, and the holder");
+    assert_eq!(holders.len(), 4, "relay, guard, watcher, and the holder");
     for pid in holders {
         let status = lab.inside(|| caplet_lab::ProcStatus::of(pid)).expect("it runs");
         let root = status.uids()[0] == 0;

@@ -36,6 +36,8 @@ pub struct Started {
     pub line: OwnedFd,
     /// It is PID 1 of a session; else the command itself.
     pub session: bool,
+    /// What the command leaves behind goes on.
+    pub linger: bool,
 }
 
 /// Builds the session and stays until it is over.
@@ -124,10 +126,15 @@ struct Watch<'a> {
     started: &'a Started,
     relay: &'a OwnedFd,
     relay_gone: bool,
+    /// What is left of the session goes on without the relay.
+    lingers: bool,
     /// Who has the session judged again. `None`: nobody needs to.
     watcher: Option<OwnedFd>,
     /// What PID 1 said of the command.
     told: Option<Report>,
+    /// The end of its lifetime.
+    last: Option<Duration>,
+    /// When to act next: at the end of its lifetime, or of the grace that the command has.
     deadline: Option<Duration>,
     asked_to_end: bool,
     /// Who ended it, for the log, where it was not the command itself.
@@ -146,8 +153,19 @@ fn watch(
     set.add(Signal::SIGCHLD);
     set.add(Signal::SIGTERM); // of `caplet end`: none but root can send it
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok();
-    let deadline = lifetime.map(|lifetime| process::boot_time() + lifetime);
-    let mut watch = Watch { started, relay, relay_gone: false, watcher, told: None, deadline, asked_to_end: false, by };
+    let last = lifetime.map(|lifetime| process::boot_time() + lifetime);
+    let mut watch = Watch {
+        started,
+        relay,
+        relay_gone: false,
+        lingers: false,
+        watcher,
+        told: None,
+        last,
+        deadline: last,
+        asked_to_end: false,
+        by,
+    };
     loop {
         if let Some(end) = watch.reap() {
             return end;
@@ -217,13 +235,27 @@ impl Watch<'_> {
         }
         if relay {
             self.relay_gone = true;
-            self.end_it(Cause::Hangup, Cause::Hangup.word().into());
+            if !self.lingers {
+                self.end_it(Cause::Hangup, Cause::Hangup.word().into());
+            }
         }
         if watcher {
             self.heed_watcher();
         }
-        if self.deadline.is_some_and(|end| process::boot_time() >= end) {
+        let now = process::boot_time();
+        if self.last.is_some_and(|end| now >= end) {
+            self.last = None; // once
             self.end_it(Cause::Lifetime, Cause::Lifetime.word().into());
+        } else if self.deadline.is_some_and(|end| now >= end) {
+            self.grace_is_over();
+        }
+    }
+
+    /// Where others of the session linger, the caller hears of the command's end at once, and waits for nobody else.
+    fn let_relay_go(&self, report: Report) {
+        if self.lingers {
+            self.tell(Report::Lingers);
+            self.tell(report);
         }
     }
 
@@ -250,7 +282,11 @@ impl Watch<'_> {
             }
             match wire::receive(status) {
                 Ok(Some((report @ (Report::Stopped(_) | Report::WantsTerminal), _))) => self.tell(report),
-                Ok(Some((report, _))) if report.code().is_some() => self.told = Some(report),
+                Ok(Some((Report::Lingers, _))) if self.started.linger => self.lingers = true,
+                Ok(Some((report, _))) if report.code().is_some() => {
+                    self.told = Some(report);
+                    self.let_relay_go(report);
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return,
             }
@@ -264,21 +300,35 @@ impl Watch<'_> {
     }
 
     /// An isolated session without its relay is killed at once; a host command, and a session whose relay is there to
-    /// hear of it, is asked first.
+    /// hear of it, is asked first. So is a command that may leave something behind, and it alone, when its relay goes.
     fn end_it(&mut self, cause: Cause, by: String) {
         if self.by.is_none() {
             *self.by = Some(by);
             self.tell(Report::Ending(cause));
         }
-        let at_once = self.relay_gone && self.started.session;
-        let signals: &[i32] = match at_once || self.asked_to_end {
-            true => &[libc::SIGKILL],
-            false => &[libc::SIGHUP, libc::SIGTERM, libc::SIGCONT],
-        };
+        let abandoned = self.started.linger && cause == Cause::Hangup;
+        let at_once = self.relay_gone && self.started.session && !self.started.linger;
+        match at_once || (self.asked_to_end && !abandoned) {
+            true => self.signal(&[libc::SIGKILL]),
+            false => self.signal(&[libc::SIGHUP, libc::SIGTERM, libc::SIGCONT]),
+        }
+        self.asked_to_end = !abandoned;
+        self.deadline = Some(process::boot_time() + GRACE);
+    }
+
+    /// What was asked to end, and has not.
+    fn grace_is_over(&mut self) {
+        self.deadline = self.last;
+        if self.asked_to_end {
+            self.signal(&[libc::SIGKILL]);
+        } else {
+            let _ = wire::send(&self.started.line, Report::Abandon, None);
+        }
+    }
+
+    fn signal(&self, signals: &[i32]) {
         for signal in signals {
             let _ = process::pidfd_signal(&self.started.pidfd, *signal);
         }
-        self.asked_to_end = true;
-        self.deadline = Some(process::boot_time() + GRACE);
     }
 }

@@ -1,16 +1,20 @@
 //! PID 1 of an isolated session: forked, never exec'd, so that `/proc/1/mem` and `/proc/1/exe` are nobody's. It
-//! reaps, passes signals on to the command, and reports. Its end is the session's end.
+//! reaps, passes signals on to the command, and reports. Its end is the session's end: with the command, or where the
+//! profile says `linger` with the last process that it left behind.
 
 use super::wire::{self, Report};
 use crate::capset;
 use crate::error::{Error, OURS, call};
-use crate::sys::{capability, process, standard, terminal};
+use crate::sys::{Errno, capability, process, standard, terminal};
 use caplet_policy::capability::CapSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// si_code of a signal that the kernel sent.
+const SI_KERNEL: i32 = 0x80;
 
 /// Signals that PID 1 hands to the command's process group.
 const PASSED_ON: [i32; 10] = [
@@ -52,50 +56,13 @@ pub fn lead_session(slave: Option<&OwnedFd>) -> Result<(), Error> {
 }
 
 /// Runs as PID 1 from here on. `command` is the child just forked, in a process group of its own.
-pub fn run(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Option<OwnedFd>) -> ! {
-    let code = match watch(command, status, foreground, terminal) {
+pub fn run(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Option<OwnedFd>, linger: bool) -> ! {
+    let mut state = Watch { command, status, foreground, terminal, linger, over: false };
+    let code = match state.watch() {
         Ok(()) => 0,
         Err(_) => OURS,
     };
     process::exit_now(code)
-}
-
-fn watch(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Option<OwnedFd>) -> Result<(), Error> {
-    capset::reduce_to(CapSet::EMPTY)?;
-    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
-    // After the last change of credentials, which clears it; then whether the guard is still there.
-    capability::set_parent_death_signal(libc::SIGKILL).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
-    if is_gone(status.as_fd()) {
-        return Err(Error::Said(OURS));
-    }
-    for signal in PASSED_ON {
-        process::handle(signal); // without a handler PID 1 never sees them
-    }
-    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(call("signalfd"))?;
-    let mut state = Watch { command, status, foreground, terminal };
-    loop {
-        let mut waits =
-            [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(status.as_fd(), PollFlags::POLLHUP)];
-        let _ = poll(&mut waits, PollTimeout::NONE);
-        if waits[1].revents().is_some_and(|e| e.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)) {
-            return Ok(()); // the guard is gone, and with it the session
-        }
-        while let Ok(Some(signal)) = signals.read_signal() {
-            let number = signal.ssi_signo as i32;
-            if number == libc::SIGCHLD {
-                continue;
-            }
-            if PASSED_ON.contains(&number) {
-                let _ = process::kill(-command, number);
-            }
-        }
-        while let Some((pid, change)) = state.next_change() {
-            if pid == command && state.report(change) {
-                return Ok(());
-            }
-        }
-    }
 }
 
 fn is_gone(status: BorrowedFd<'_>) -> bool {
@@ -109,19 +76,89 @@ struct Watch<'a> {
     status: &'a OwnedFd,
     foreground: Foreground,
     terminal: Option<OwnedFd>,
+    linger: bool,
+    /// The command has ended.
+    over: bool,
 }
 
 impl Watch<'_> {
+    fn watch(&mut self) -> Result<(), Error> {
+        capset::reduce_to(CapSet::EMPTY)?;
+        capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
+        // After the last change of credentials, which clears it; then whether the guard is still there.
+        capability::set_parent_death_signal(libc::SIGKILL).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
+        if is_gone(self.status.as_fd()) {
+            return Err(Error::Said(OURS));
+        }
+        for signal in PASSED_ON {
+            process::handle(signal); // without a handler PID 1 never sees them
+        }
+        let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(call("signalfd"))?;
+        loop {
+            let mut waits =
+                [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.status.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut waits, PollTimeout::NONE);
+            let events = waits[1].revents().unwrap_or(PollFlags::empty());
+            if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+                return Ok(()); // the guard is gone, and with it the session
+            }
+            if events.contains(PollFlags::POLLIN) {
+                if let Ok(Some((Report::Abandon, _))) = wire::receive(self.status) {
+                    if !self.over {
+                        let _ = process::kill(-self.command, libc::SIGKILL);
+                    }
+                }
+            }
+            while let Ok(Some(signal)) = signals.read_signal() {
+                self.pass_on(signal.ssi_signo as i32, signal.ssi_code);
+            }
+            let mut end = None;
+            while let Some((pid, change)) = self.next_change() {
+                if pid == self.command && !self.over {
+                    end = self.report(change).or(end);
+                }
+            }
+            if let Some(end) = end {
+                self.over = true;
+                // Said first: whoever waits for the command alone need not wait for these.
+                if self.linger && !self.is_last() {
+                    let _ = wire::send(self.status, Report::Lingers, None);
+                }
+                let _ = wire::send(self.status, end, None);
+            }
+            if self.over && (!self.linger || self.is_last()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// To the command's process group; to everybody once the command is over. Its terminal's hang-up is then nobody
+    /// else's: as everywhere, a job in the background outlives it.
+    fn pass_on(&self, signal: i32, code: i32) {
+        match (PASSED_ON.contains(&signal), self.over) {
+            (false, _) => {}
+            (true, false) => drop(process::kill(-self.command, signal)),
+            (true, true) if code == SI_KERNEL => {}
+            (true, true) => drop(process::kill(-1, signal)),
+        }
+    }
+
+    /// Whether nobody is left: every orphan of the session is a child of this process.
+    fn is_last(&self) -> bool {
+        matches!(process::wait(None, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Err(Errno::ECHILD))
+    }
+
     fn next_change(&self) -> Option<(i32, process::Change)> {
         process::wait(None, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG).ok().flatten()
     }
 
-    /// Says what became of the command; true when it is over.
-    fn report(&mut self, change: process::Change) -> bool {
-        let report = match change {
-            process::Change::Exited(code) => Report::Exited(code),
-            process::Change::Signaled(signal) => Report::Signaled(signal),
-            process::Change::Continued => return false,
+    /// Says what became of the command; its end is left to say.
+    fn report(&mut self, change: process::Change) -> Option<Report> {
+        match change {
+            process::Change::Exited(code) => return Some(Report::Exited(code)),
+            process::Change::Signaled(signal) => return Some(Report::Signaled(signal)),
+            process::Change::Continued => {}
             process::Change::Stopped(libc::SIGTTIN | libc::SIGTTOU) if self.foreground == Foreground::OnDemand => {
                 self.foreground = Foreground::Now;
                 if let Some(terminal) = &self.terminal {
@@ -129,11 +166,9 @@ impl Watch<'_> {
                 }
                 let _ = wire::send(self.status, Report::WantsTerminal, None);
                 let _ = process::kill(-self.command, libc::SIGCONT);
-                return false;
             }
-            process::Change::Stopped(signal) => Report::Stopped(signal),
-        };
-        let _ = wire::send(self.status, report, None);
-        report.code().is_some()
+            process::Change::Stopped(signal) => drop(wire::send(self.status, Report::Stopped(signal), None)),
+        }
+        None
     }
 }

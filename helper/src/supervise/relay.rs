@@ -67,6 +67,8 @@ struct Running {
     result: Option<i32>,
     /// Why we end it.
     ended: Option<Cause>,
+    /// Others of the session go on, and may hold its terminal open.
+    lingers: bool,
 }
 
 impl Running {
@@ -79,7 +81,7 @@ impl Running {
         let wants_input = relay.outer.as_ref().is_some_and(|outer| outer.interactive);
         let (to_session, to_outer) = (Vec::new(), Vec::new());
         let (session, master, result, ended) = (None, None, None, None);
-        Ok(Self { relay, signals, session, master, to_session, to_outer, wants_input, result, ended })
+        Ok(Self { relay, signals, session, master, to_session, to_outer, wants_input, result, ended, lingers: false })
     }
 
     fn until_the_end(&mut self) -> i32 {
@@ -88,6 +90,10 @@ impl Running {
                 if let Some(code) = self.result {
                     return code;
                 }
+            }
+            if self.lingers && self.result.is_some() && self.to_outer.is_empty() && !self.is_more() {
+                self.master = None;
+                continue;
             }
             self.take_terminal();
             let ready = self.wait();
@@ -106,6 +112,13 @@ impl Running {
             }
             self.move_bytes(&ready);
         }
+    }
+
+    /// Whether the session's terminal has more to show.
+    fn is_more(&self) -> bool {
+        let Some(master) = &self.master else { return false };
+        let mut waits = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waits, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Raw mode as soon as input is wanted and the terminal is ours to touch.
@@ -170,6 +183,7 @@ impl Running {
             Ok(Some((Report::Terminal, master))) => self.master = master,
             Ok(Some((Report::Stopped(_), _))) => self.stop_too(),
             Ok(Some((Report::WantsTerminal, _))) => self.wants_input = true,
+            Ok(Some((Report::Lingers, _))) => self.lingers = true,
             Ok(Some((Report::Ending(cause), _))) => self.ended = Some(cause),
             Ok(Some((report, _))) => self.result = report.code().or(self.result),
             Ok(None) | Err(_) => {

@@ -33,6 +33,10 @@ pub enum Report {
     Terminal,
     /// The guard to whoever starts the command: its power is given up, the command may run.
     Run,
+    /// PID 1 to the guard, and the guard to the relay: others than the command, which is over, go on (`linger`).
+    Lingers,
+    /// The guard to PID 1: the command is to be killed, and what it leaves behind goes on.
+    Abandon,
     /// The watcher to the guard, and the guard to the relay: the session is being ended, and why.
     Ending(Cause),
 }
@@ -94,6 +98,8 @@ impl Report {
             Report::Terminal => (7, 0),
             Report::Run => (8, 0),
             Report::Ending(cause) => (9, cause as i32),
+            Report::Lingers => (10, 0),
+            Report::Abandon => (11, 0),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [tag, a, b, c, d]
@@ -112,6 +118,8 @@ impl Report {
             7 => Report::Terminal,
             8 => Report::Run,
             9 => Report::Ending(Cause::EVERY.into_iter().find(|cause| *cause as i32 == value)?),
+            10 => Report::Lingers,
+            11 => Report::Abandon,
             _ => return None,
         })
     }
@@ -208,10 +216,14 @@ mod tests {
         let all =
             [Report::Started, Report::Stopped(20), Report::WantsTerminal, Report::Exited(42), Report::Signaled(9)];
         let ending = Cause::EVERY.map(Report::Ending);
-        for report in all.into_iter().chain([Report::Go, Report::Terminal, Report::Run]).chain(ending) {
+        for report in all
+            .into_iter()
+            .chain([Report::Go, Report::Terminal, Report::Run, Report::Lingers, Report::Abandon])
+            .chain(ending)
+        {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        assert_eq!(Report::decode(&[10, 0, 0, 0, 0]), None);
+        assert_eq!(Report::decode(&[12, 0, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[9, 6, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[1, 0]), None);
     }
