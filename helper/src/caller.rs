@@ -165,6 +165,11 @@ impl Controlling {
     }
 }
 
+/// The parent of a process.
+pub fn parent(pid: i32) -> Option<i32> {
+    i32::try_from(number(&stat_fields(&pid.to_string())?, 1)?).ok()
+}
+
 /// When a process began, in seconds since boot.
 pub fn started(pid: i32) -> Option<f64> {
     let ticks = number(&stat_fields(&pid.to_string())?, 19)?;

@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), no_main)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod agent;
 mod audit;
 mod authenticate;
 mod caller;
@@ -117,7 +118,7 @@ fn run() -> Result<i32, Error> {
     // No privilege was borrowed: there is nothing that a policy could take back.
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
-    let before = Before::prepare(plan.isolation.is_some(), request.login)?;
+    let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
     let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
@@ -135,10 +136,10 @@ struct Before {
 }
 
 impl Before {
-    fn prepare(isolated: bool, login: bool) -> Result<Self, Error> {
+    fn prepare(isolated: bool, tied: bool) -> Result<Self, Error> {
         let parent = nix::unistd::getppid().as_raw();
         // PID 1 takes in whoever has lost a parent, and goes away last.
-        let parent = if login && parent > 1 { process::pidfd_open(parent).ok() } else { None };
+        let parent = if tied && parent > 1 { process::pidfd_open(parent).ok() } else { None };
         let outer = if isolated { Outer::find()? } else { None };
         let (guards_end, relays_end) = wire::pair()?;
         let watch = wire::pair()?;

@@ -1,6 +1,7 @@
 //! What is going to be built, as data made from the grant: every decision of a session stands here, and the
 //! builders only carry it out.
 
+use crate::agent::Agent;
 use crate::caller::{Moment, Person};
 use crate::capset::Target;
 use crate::command::{self, Program};
@@ -87,6 +88,8 @@ pub struct Isolation {
     pub private_network: bool,
     /// Whether what the command leaves behind goes on.
     pub linger: bool,
+    /// Where the name of an agent's socket is sshd's: it is bound if the socket is.
+    pub agent: Option<Agent>,
 }
 
 /// CLONE_NEWTIME of `linux/sched.h`.
@@ -107,16 +110,20 @@ impl Plan {
     ) -> Result<Self, Error> {
         let profile = grant.profile();
         let groups = kept_groups(&profile.groups_keep, caller);
-        let isolation = match profile.scope {
+        let environment = Environment::of(grant, person, &inherited.environment);
+        let mut isolation = match profile.scope {
             Scope::Isolated => Some(Isolation::of(grant, person, inherited.power, moment.held)?),
             Scope::Host => None,
         };
+        if let Some(isolation) = isolation.as_mut().filter(|_| request.login || request.tied) {
+            isolation.agent = environment.get("SSH_AUTH_SOCK").and_then(Agent::named);
+        }
         Ok(Self {
             target: target(grant, person, &groups),
             limits: Limits::of(&inherited.limits, &profile.limits)?,
             umask: Umask { mask: profile.umask.unwrap_or(inherited.umask), fixed: profile.umask.is_some() },
             groups,
-            environment: Environment::of(grant, person, &inherited.environment),
+            environment,
             start: launch(grant, person, request, inherited.power)?,
             ignored: inherited.ignored.clone(),
             cwd,
@@ -258,6 +265,7 @@ impl Isolation {
             ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
             linger: profile.linger,
+            agent: None,
         })
     }
 }

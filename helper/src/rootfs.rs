@@ -1,6 +1,7 @@
 //! The session's file tree: the host's, read-only and nosuid, with what is private laid over it. Built in a mount
 //! namespace that root owns, before the last switch, so that every mount of it is locked inside.
 
+use crate::agent::{self, Agent};
 use crate::error::{Error, call};
 use crate::sys::mount::{self, Attributes, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::{Errno, standard_cwd};
@@ -104,6 +105,9 @@ impl Tree {
         for path in ["/tmp", "/var/tmp"] {
             attach(&tmpfs("1777", None, NOSUID | NODEV)?, path)?;
         }
+        if let Some((agent, socket)) = &kept.agent {
+            agent.put(socket, owner)?;
+        }
         self.run(&kept.services, owner)?;
         self.homes(&kept)?;
         for (path, tree, at) in &kept.writable {
@@ -153,7 +157,11 @@ impl Tree {
                 }
             }
         }
-        Ok(Kept { home, home_parent: user.home_parent, writable, devices, services })
+        let agent = match user.agent {
+            Some((agent, socket)) => Some((agent, agent::copy(socket)?)),
+            None => None,
+        };
+        Ok(Kept { home, home_parent: user.home_parent, writable, devices, services, agent })
     }
 
     /// A small `/dev`: the nodes every program expects, a devpts of its own, what the profile lists.
@@ -323,6 +331,7 @@ struct Kept {
     writable: Vec<(String, OwnedFd, OwnedFd)>,
     devices: Vec<(String, OwnedFd)>,
     services: Vec<(PathBuf, OwnedFd)>,
+    agent: Option<(Agent, OwnedFd)>,
 }
 
 /// A shadow file in which every local account exists and has no password: pam_unix asks it whether an account is

@@ -3,6 +3,7 @@
 //! root_squash NFS nothing less will do). It shares the descriptor table with the guard, so that what it opens is
 //! simply there; only numbers go over the pipe.
 
+use crate::agent::{self, Agent};
 use crate::caller::Person;
 use crate::error::{Error, OURS, call};
 use crate::plan::Isolation;
@@ -21,6 +22,7 @@ pub struct UserFiles {
     pub home: Option<OwnedFd>,
     pub home_parent: Option<OwnedFd>,
     pub writable: Vec<(String, OwnedFd)>,
+    pub agent: Option<(Agent, OwnedFd)>,
 }
 
 /// Runs the child. `session` is a pidfd of the process that holds the session's namespaces.
@@ -44,13 +46,13 @@ pub fn open(
         // The table is shared: nothing may be closed here, so nothing is dropped.
         process::exit_now(if sent { 0 } else { OURS });
     };
-    let expected = 5 + isolation.tree.writable.len();
+    let expected = 7 + isolation.tree.writable.len();
     let numbers = wait_for(&reader, relay, (pid, &child_end), expected);
     drop(writer);
     let numbers = numbers?;
     let mut numbers = numbers.into_iter();
-    let mut next = || numbers.next().and_then(process::adopt);
     let missing = || Error::NotAsGranted("a descriptor did not come back".into());
+    let mut next = || numbers.next().and_then(process::adopt);
     let kernel = KernelMounts {
         proc: next().ok_or_else(missing)?,
         sys: next().ok_or_else(missing)?,
@@ -61,7 +63,9 @@ pub fn open(
     for path in &isolation.tree.writable {
         writable.push((path.clone(), next().ok_or_else(missing)?));
     }
-    Ok((kernel, UserFiles { home, home_parent, writable }))
+    let connection = next();
+    let agent = isolation.agent.clone().zip(next()).filter(|_| connection.is_some_and(agent::is_our_sshds));
+    Ok((kernel, UserFiles { home, home_parent, writable, agent }))
 }
 
 /// Waits for the child's end. Gives up when the relay is gone, for a dead file server can hold the child for ever.
@@ -116,6 +120,10 @@ fn child(
         };
         numbers.push(opened.map_err(why)?.into_raw_fd());
     }
+    let agent = isolation.agent.as_ref().and_then(|agent| agent.open(person.uid));
+    let (socket, connection) =
+        agent.map_or((-1, -1), |(socket, connection)| (socket.into_raw_fd(), connection.into_raw_fd()));
+    numbers.extend([connection, socket]);
     Ok(numbers)
 }
 

@@ -200,17 +200,18 @@ fn a_restarted_log_daemon_gets_the_end() {
         running
     };
     for profile in ["own", "real"] {
-        let mut first = listen();
+        let first = listen();
         let mut session =
             lab.task("alice", ["caplet", "run", "--quiet", "-p", profile, "sh", "-c", "echo ready; read x"]);
         session = session.stdin_open();
         let mut session = session.spawn();
         session.wait_for("ready");
-        assert!(first.wait().success() && first.out_so_far().contains("grant id="), "{}", first.out_so_far());
-        let mut second = listen();
+        let first = first.output();
+        assert!(first.ok() && first.out().contains("grant id="), "{first}");
+        let second = listen();
         session.signal(Signal::SIGTERM);
         session.wait();
-        assert!(second.wait().success(), "{profile}");
-        assert!(second.out_so_far().contains("end id="), "{profile}: {}", second.out_so_far());
+        let second = second.output();
+        assert!(second.ok() && second.out().contains("end id="), "{profile}: {second}");
     }
 }

@@ -252,3 +252,81 @@ fn a_lost_connection_without_a_terminal_ends_the_session_and_caplet_run_outlives
     lab.sh("alice", "(caplet run --quiet -p student sh -c 'sleep 1; echo lived >/home/alice/lived' </dev/null >/dev/null 2>&1 &) ; exit 0").expect_ok();
     assert!(until(&|| lab.exists("/home/alice/lived")));
 }
+
+/// What `ssh HOST caplet run` starts is the connection's too, unlike `caplet run` at a prompt.
+#[test]
+fn a_request_of_ones_own_ends_with_its_connection() {
+    let Some(lab) = lab() else { return };
+    let line = "caplet run --quiet -p netlab sleep 4712";
+    let mut client =
+        lab.task("dora", ["bash", "-c", &format!("exec ssh {SSH} alice@127.0.0.1 {line}")]).stdin_open().spawn();
+    let sleeping = || lab.root("pgrep -fc '^sleep 4712' || true").out();
+    let until = |so: &dyn Fn() -> bool| {
+        (0..500).any(|_| {
+            so() || {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                false
+            }
+        })
+    };
+    assert!(until(&|| sleeping() == "1"), "{}", sleeping());
+    client.signal(nix::sys::signal::Signal::SIGKILL);
+    client.wait();
+    assert!(until(&|| sleeping() == "0"), "{}", sleeping());
+    let end = lab.log().wait("end", &[("user", "alice"), ("profile", "netlab"), ("status", "signal:9")]);
+    assert_eq!(end.field("by"), "hangup");
+}
+
+// R7: sshd's own socket of this login comes along, and no other
+#[test]
+fn a_forwarded_agent_comes_along_and_no_other_socket() {
+    need!("ssh-agent");
+    let Some(lab) = lab() else { return };
+    let there = "ssh-add -l; stat -c %a-%u ${SSH_AUTH_SOCK%/*}; readlink /proc/self/ns/mnt";
+    let line = format!(
+        "eval $(ssh-agent) >/dev/null; ssh-add -q key; ssh-add -l; ssh -A {SSH} alice@127.0.0.1 '{there}'; \
+         ssh -A {SSH} alice@127.0.0.1 caplet run --quiet -p netlab ssh-add -l; kill $SSH_AGENT_PID"
+    );
+    let out = lab.sh("dora", &line).expect_ok().out();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines.len() == 5 && lines[0].contains("ED25519"), "{out}");
+    assert_eq!((lines[1], lines[4]), (lines[0], lines[0]), "the client's keys, in both sessions");
+    assert_eq!(lines[2], format!("700-{}", lab.uid("alice")));
+    assert_ne!(lines[3], lab.root("readlink /proc/self/ns/mnt").out());
+    // Of the same form, the user's own and in such a folder, but nobody's that started this shell.
+    let forged = r#"
+import os, socket, subprocess
+folder = "/tmp/ssh-AAAAbbbb12"
+os.mkdir(folder, 0o700)
+path = folder + "/agent.%d"
+answers = []
+def look(sock):
+    env = dict(os.environ, SSH_AUTH_SOCK=sock)
+    line = "ls -d $SSH_AUTH_SOCK || echo none"
+    return subprocess.run(["/usr/bin/caplet-shell", "-c", line], env=env, capture_output=True, text=True).stdout.strip()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path % os.getpid())
+listener.listen()
+answers.append(look(path % os.getpid()))
+# A child that this shell is no child of, as any service of the user's.
+other = path % 1
+child = os.fork()
+if child == 0:
+    far = socket.socket(socket.AF_UNIX)
+    far.bind(other)
+    far.listen()
+    os.write(1, b"")
+    import time
+    time.sleep(60)
+while not os.path.exists(other):
+    pass
+answers.append(look(other))
+os.symlink(path % os.getpid(), path % 2)
+answers.append(look(path % 2))
+os.chmod(folder, 0o755)
+answers.append(look(path % os.getpid()))
+os.kill(child, 9)
+print(answers)
+"#;
+    assert_eq!(lab.python("carol", forged).expect_ok().out(), "['none', 'none', 'none', 'none']");
+}

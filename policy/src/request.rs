@@ -79,6 +79,8 @@ pub struct Request {
     pub quiet: bool,
     /// The session of a login: only profiles with `login = true`.
     pub login: bool,
+    /// It ends with the process that asks, as a login does.
+    pub tied: bool,
     /// The shell is to start as a login shell does, with a `-` before its name.
     pub dash: bool,
     /// `--policy FILE`: only honoured where no privilege was borrowed.
@@ -103,6 +105,7 @@ impl Request {
             askpass: false,
             quiet: false,
             login: false,
+            tied: false,
             dash: false,
             policy: None,
             id: None,
@@ -125,6 +128,7 @@ impl Request {
         flag(self.askpass, "--askpass");
         flag(self.quiet, "--quiet");
         flag(self.login, "--login");
+        flag(self.tied, "--tied");
         flag(self.dash, "--dash");
         if let Some(id) = &self.id {
             flag(true, &format!("--id={id}"));
@@ -198,6 +202,7 @@ impl Request {
             (b"--askpass", None) => self.askpass = true,
             (b"--quiet", None) => self.quiet = true,
             (b"--login", None) => self.login = true,
+            (b"--tied", None) => self.tied = true,
             (b"--dash", None) => self.dash = true,
             (b"--id", Some(value)) => self.id = Some(session_id(value)?),
             (b"--line", Some(value)) => self.start = Start::Line(OsString::from_vec(value.to_vec())),
@@ -245,6 +250,7 @@ impl Request {
             || self.privileged
             || self.start != Start::Shell
             || self.login
+            || self.tied
             || self.dash;
         if !matches!(self.verb, Verb::Run | Verb::Judge) && session {
             return Err(error(format!("{} takes no capabilities and no command", self.verb.word())));
@@ -347,6 +353,7 @@ mod tests {
             askpass: false,
             quiet: true,
             login: true,
+            tied: true,
             dash: false,
             policy: Some(OsString::from_vec(b"/tmp/p=\xff".to_vec())),
             id: None,
@@ -364,6 +371,7 @@ mod tests {
             "--stdin",
             "--quiet",
             "--login",
+            "--tied",
             "--policy=/tmp/p=\\xff",
             "--",
             "ip",
@@ -523,9 +531,9 @@ mod tests {
     prop_compose! {
         fn any_request()(
             judge: bool, profile in proptest::option::of("[A-Za-z0-9_-]{1,64}"), add in caps(), drop in caps(),
-            flags: [bool; 7], policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
+            flags: [bool; 8], policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
         ) -> Request {
-            let [privileged, non_interactive, stdin_password, askpass, quiet, login, dash] = flags;
+            let [privileged, non_interactive, stdin_password, askpass, quiet, login, tied, dash] = flags;
             let start = match argv.as_slice() {
                 [] => Start::Shell,
                 [line] if login => Start::Line(line.clone()),
@@ -533,7 +541,7 @@ mod tests {
             };
             Request {
                 verb: if judge { Verb::Judge } else { Verb::Run },
-                profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet, login, dash,
+                profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet, login, tied, dash,
                 policy: policy.map(OsString::from), id: None,
                 start,
             }

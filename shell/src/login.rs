@@ -69,7 +69,8 @@ impl Call {
     /// The session that it asks for. `ssh HOST caplet run ...` is the request itself, not one session inside another.
     fn request(self, terminal: bool) -> Request {
         if let Some(request) = self.line.as_deref().and_then(own_request) {
-            return request;
+            // The connection is this one's too: it ends with it.
+            return Request { tied: true, ..request };
         }
         let start = self.line.map_or(Start::Shell, Start::Line);
         let quiet = start != Start::Shell || !terminal;
@@ -132,7 +133,10 @@ mod tests {
     fn only_a_line_that_is_nothing_else_is_a_request_of_its_own() {
         let request = |line: &str| call("caplet-shell", &["-c", line]).expect("a call").request(false);
         let own = request("caplet run --cap-add NET_ADMIN -- ip route");
-        assert!(!own.login && own.start == Start::Command(["ip", "route"].map(OsString::from).into()), "{own:?}");
+        assert!(
+            !own.login && own.tied && own.start == Start::Command(["ip", "route"].map(OsString::from).into()),
+            "{own:?}"
+        );
         assert_eq!(request("caplet shell -p netlab").profile.as_deref(), Some("netlab"));
         for line in [
             "caplet run id; id",
