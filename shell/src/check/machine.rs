@@ -69,17 +69,13 @@ pub fn devices(profile: &Profile) -> Vec<String> {
     texts
 }
 
-/// `caplet-shell` as a login shell: known to login programs, and not the only way in.
+/// `caplet-shell` as a login shell: not the only way in. Whether it should be in `/etc/shells` is the doctor's to say.
 fn login_shell(texts: &mut Vec<String>) {
     let shell = installed::login_shell();
     if !shell.exists() {
         return;
     }
     let name = shell.display().to_string();
-    let shells = fs::read_to_string("/etc/shells").unwrap_or_default();
-    if !shells.lines().any(|line| line.trim() == name) {
-        texts.push(format!("{name} is not in /etc/shells: chsh(1), ftp and some display managers refuse its users"));
-    }
     let accounts = nss::ask("getent", &["passwd"]).ok().flatten().unwrap_or_default();
     let shell_of = |user: &str| {
         let line = accounts.lines().find(|line| line.split(':').next() == Some(user))?;
