@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage bench install clean
+.PHONY: build demo test lint sabotage bench picture install clean
 
 build:
 	@lab/build.sh
@@ -36,6 +36,10 @@ bench: build
 	@lab/prepare.sh peers
 	@lab/as-caller.sh bench/peers.sh target/peers
 	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" CAPLET_PEERS="$(CURDIR)/target/peers" bench/all.sh $(RESULTS)
+
+# The README's picture, from a real login in a throwaway machine.
+picture: build
+	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" PATH="$(PATH)" lab/cargo.sh run -q -p caplet-lab --example picture -- docs/session.svg
 
 # Never overwrites a policy or a PAM file. As root the helper gets its setuid bit; a package gives it in its own description.
 install: build
