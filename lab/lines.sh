@@ -19,8 +19,9 @@ row "main, hygiene, caller, policy files, errors, list" $h/{main,hygiene,caller,
 row "PAM: its process, the conversation, the cache" $h/authenticate/*.rs $h/sys/pam.rs
 row "log and registry" $h/{journal,trail,registry,audit}.rs $h/journal/*.rs $p/seal.rs
 row "plan, command, environment, limits, launch" $h/{plan,command,environment,limits,launch}.rs
-row "isolated: namespaces, maps, tree, user's files, network" $h/{isolated,namespaces,idmap,rootfs,user_files,network}.rs $p/subids.rs
+row "isolated: namespaces, maps, tree, user's files, network, agent" $h/{isolated,namespaces,idmap,rootfs,user_files,network,agent}.rs $p/subids.rs
 row "host, sets, seccomp" $h/{host,capset,seccomp}.rs
-row "relay, guard, PID 1, terminal" $h/supervise/*.rs
+row "relay, guard, watcher, PID 1, terminal" $h/supervise/*.rs
+row "running sessions: list, end, judge again" $h/{sessions,rejudge}.rs
 row "sys: the only unsafe" $(ls $h/sys/*.rs | grep -v pam.rs)
 row "together" $(find $h $p -name '*.rs' | sort)

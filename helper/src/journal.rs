@@ -35,8 +35,8 @@ const FACILITY: u8 = 10;
 /// 8 KiB that rsyslog takes, whatever a user puts into it, and so keeps its seal.
 const LONGEST_COMMAND: usize = 4096;
 const LONGEST_VALUE: usize = 768;
-/// How long a full socket is waited for, in milliseconds.
-const PATIENCE: u16 = 250;
+/// How long a full socket is waited for.
+pub const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Where systemd's journal takes records whose fields are fields.
 const NATIVE: &str = "/run/systemd/journal/socket";
@@ -100,8 +100,14 @@ impl Journal {
 
     /// Writes one line; an error says that it was not taken.
     pub fn write(&mut self, severity: Severity, line: &Line) -> Result<(), Errno> {
+        let packet = self.packet(severity, line);
+        self.deliver(&packet, PATIENCE)
+    }
+
+    /// The line as it goes over the socket, with its number and its seal.
+    pub fn packet(&mut self, severity: Severity, line: &Line) -> Vec<u8> {
         if self.silent {
-            return Ok(());
+            return Vec::new();
         }
         // Whoever may set the clock cannot change the order of records within a boot; whoever floods the log, so that
         // some get lost, cannot hide that.
@@ -112,30 +118,42 @@ impl Journal {
         };
         let text = line.text();
         let text = self.key.as_ref().map_or_else(|| text.clone(), |key| key.seal(&text));
-        let packet = if self.native { native(severity, &line, &text) } else { syslog(severity, &text) };
-        match self.try_send(&packet) {
+        if self.native { native(severity, &line, &text) } else { syslog(severity, &text) }
+    }
+
+    /// Hands it over, waiting so long for a full socket.
+    pub fn deliver(&mut self, packet: &[u8], patience: Duration) -> Result<(), Errno> {
+        if self.silent {
+            return Ok(());
+        }
+        match self.try_send(packet, patience) {
             Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::EPIPE) => {
                 self.reconnect();
-                self.try_send(&packet)
+                self.try_send(packet, patience)
             }
             done => done,
         }
     }
 
-    fn try_send(&self, text: &[u8]) -> Result<(), Errno> {
+    fn try_send(&self, text: &[u8], patience: Duration) -> Result<(), Errno> {
         let Some(socket) = &self.socket else {
             return Err(Errno::ENOTCONN);
         };
-        for attempt in 0..2 {
+        let until = process::boot_time() + patience;
+        loop {
             match send(std::os::fd::AsRawFd::as_raw_fd(socket), text, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
-                Err(Errno::EAGAIN | Errno::ENOBUFS) if attempt == 0 => {
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => {
+                    // Many may wait for the same place: who comes too late waits again.
+                    let left = until.saturating_sub(process::boot_time());
+                    if left.is_zero() {
+                        return Err(Errno::EAGAIN);
+                    }
                     let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-                    let _ = poll(&mut wait, PollTimeout::from(PATIENCE));
+                    let _ = poll(&mut wait, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
                 }
                 done => return done.map(drop),
             }
         }
-        Err(Errno::EAGAIN)
     }
 
     /// Looks for the socket again, by its folder: the guard's root is empty by then.

@@ -47,7 +47,7 @@ use supervise::relay::Relay;
 use supervise::terminal::Outer;
 use supervise::{guard, watcher, wire};
 use sys::process::{self, Fork};
-use trail::{Recorded, Trail};
+use trail::{Late, Recorded, Trail};
 
 /// Where the front end is installed; set at build time.
 const BINDIR: &str = match option_env!("CAPLET_BINDIR") {
@@ -160,7 +160,7 @@ fn supervise(
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
-            recorded.into_ending().end("failed:125", None, None);
+            recorded.into_ending().end("failed:125", None, None).into_iter().for_each(Late::insist);
             return Err(call("fork")(errno));
         }
     };

@@ -6,7 +6,7 @@ use crate::authenticate::{Authenticated, Session, Word};
 use crate::caller::{Person, terminal_name};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
-use crate::journal::{Journal, Line, Logged, Severity, insist, seconds};
+use crate::journal::{Journal, Line, Logged, PATIENCE, Severity, insist, seconds};
 use crate::registry::{self, Dead, Slot};
 use crate::sys::process::{self, Usage};
 use crate::sys::{capability, identity};
@@ -14,11 +14,16 @@ use caplet_policy::document::Scope;
 use caplet_policy::escape::parse_log_line;
 use caplet_policy::judge::{Grant, Refusal};
 use caplet_policy::request::{Request, Start};
+use nix::poll::{PollTimeout, poll};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
+
+/// How long an `end` is offered to a log that does not take it, and how often, in milliseconds.
+const INSISTENCE: Duration = Duration::from_secs(10);
+const PAUSE: u16 = 200;
 
 /// The way to the log of one request, opened with the real uid 0, so that its records carry credentials that no user
 /// can forge.
@@ -253,11 +258,11 @@ impl Ending {
         self.session.as_ref().map_or(Ok(Vec::new()), |session| session.opened(relay.as_fd()))
     }
 
-    /// Writes `end`, gives the place back, and has the PAM session closed. `status` is `exit:0`, `signal:9` or `failed:125`.
+    /// Writes `end`, gives the place back, and has the PAM session closed. `status` is `exit:0`, `signal:9` or `failed:125`;
+    /// `by` says who ended it, where it was not the command itself. What the log has not taken yet comes back.
     /// Nothing is closed: to take a detached mount apart costs more than all else here, and the end of the process
     /// does it.
-    /// `by` says who ended it, where it was not the command itself.
-    pub fn end(mut self, status: &str, usage: Option<Usage>, by: Option<&str>) {
+    pub fn end(mut self, status: &str, usage: Option<Usage>, by: Option<&str>) -> Option<Late> {
         let lasted = process::boot_time().saturating_sub(self.since).as_secs();
         if let Some(session) = &self.session {
             session.close(); // while the record is written
@@ -269,15 +274,46 @@ impl Ending {
         if let Some(by) = by {
             line = line.field("by", by);
         }
-        let written = self.journal.write(Severity::Notice, &line).is_ok();
+        let packet = self.journal.packet(Severity::Notice, &line);
+        let written = self.journal.deliver(&packet, PATIENCE).is_ok();
+        let late = !written && self.logged == Logged::Yes;
         // A grant that is in the log keeps its record until its end is too: whoever comes next tries again.
-        if let Some(slot) = self.slot.as_ref().filter(|_| written || self.logged == Logged::No) {
+        if let Some(slot) = self.slot.as_ref().filter(|_| !late) {
             slot.release();
         }
         if let Some(session) = &self.session {
             session.wait_closed();
         }
-        std::mem::forget((self.journal, self.slot, self.session));
+        std::mem::forget(self.session);
+        if late {
+            return Some(Late { journal: self.journal, slot: self.slot, packet });
+        }
+        std::mem::forget((self.journal, self.slot));
+        None
+    }
+}
+
+/// An `end` that the log did not take, for nobody to wait for: a burst of ends fills every log's queue for a moment.
+#[derive(Debug)]
+#[must_use]
+pub struct Late {
+    journal: Journal,
+    slot: Option<Slot>,
+    packet: Vec<u8>,
+}
+
+impl Late {
+    /// Tries for some seconds more. In the end the record stays, and whoever uses caplet next writes another.
+    pub fn insist(mut self) {
+        let until = process::boot_time() + INSISTENCE;
+        while process::boot_time() < until {
+            if self.journal.deliver(&self.packet, PATIENCE).is_ok() {
+                self.slot.iter().for_each(Slot::release);
+                break;
+            }
+            let _ = poll(&mut [], PollTimeout::from(PAUSE));
+        }
+        std::mem::forget((self.journal, self.slot));
     }
 }
 

@@ -83,8 +83,11 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, watcher: Option<Owne
 }
 
 fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>, by: Option<&str>) -> ! {
-    ending.end(status, usage, by);
+    let late = ending.end(status, usage, by);
     let _ = wire::send(relay, report, None);
+    if let Some(late) = late {
+        late.insist();
+    }
     process::exit_now(0)
 }
 
