@@ -35,7 +35,7 @@ mod trusted;
 mod user_files;
 
 use caller::{Moment, Person};
-use caplet_policy::document::{Document, Scope};
+use caplet_policy::document::{Auth, Document, Scope};
 use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
@@ -231,6 +231,9 @@ fn announce(grant: &Grant, request: &Request, power: Power) {
 fn answer(trail: &mut Trail<'_>, request: &Request, verdict: Result<Grant, Refusal>) -> Result<i32, Error> {
     trail.probe("judge", request, &verdict);
     let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
+    if request.non_interactive && grant.profile().auth == Auth::Password {
+        return Err(Error::Refused(authenticate::not_asked(&grant.profile().name).into()));
+    }
     let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
     let scope = trail::scope_name(grant.profile().scope);
     let text = format!("granted by profile \"{}\" ({scope}): {caps}\n", grant.profile().name);

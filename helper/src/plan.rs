@@ -201,7 +201,8 @@ fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Re
             if !grant.added().is_empty() {
                 argv.push(flag("--added=", grant.added().to_string()));
             }
-            for (given, word) in [(request.quiet, "--quiet"), (request.dash, "--login")] {
+            let own_shell = request.login && grant.profile().shell.is_none();
+            for (given, word) in [(request.quiet, "--quiet"), (request.dash, "--login"), (own_shell, "--own")] {
                 argv.extend(given.then(|| OsString::from(word)));
             }
             if let Start::Line(line) = &request.start {

@@ -4,6 +4,7 @@
 use crate::cli::{self, Wish};
 use crate::front::become_helper;
 use crate::messages::{FAILURE, Trouble, tell};
+use crate::wishes;
 use caplet_policy::request::{Request, Start, Verb};
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
@@ -30,11 +31,24 @@ pub fn enter(argv0: &OsStr, words: Vec<OsString>) -> ExitCode {
         return FAILURE.into();
     }
     let trouble = match Call::read(argv0, words) {
-        Ok(call) => become_helper(&call.request(std::io::stdin().is_terminal())),
+        Ok(call) => become_helper(&with_wishes(call.request(std::io::stdin().is_terminal()))),
         Err(trouble) => trouble,
     };
     tell(&trouble);
     FAILURE.into()
+}
+
+/// What a login's user wishes for it; nothing for a request of one's own.
+fn with_wishes(request: Request) -> Request {
+    if !request.login {
+        return request;
+    }
+    let (request, fault) = wishes::wished(request);
+    // Not into what scp or git reads.
+    if let Some(fault) = fault.filter(|_| std::io::stderr().is_terminal()) {
+        tell(&Trouble::NoWish(fault));
+    }
+    request
 }
 
 /// `-sh` for a login shell, else `sh`.

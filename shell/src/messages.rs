@@ -24,6 +24,8 @@ pub const USAGE: u8 = 2;
 #[derive(Debug)]
 pub enum Trouble {
     Internal,
+    /// Why a login is without the wishes of `config.toml`; escaped already.
+    NoWish(String),
     /// A word that no login program says.
     LoginWord(OsString),
     /// The first word is no subcommand: it, the rest, and what the line was probably meant to be.
@@ -203,6 +205,7 @@ impl Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internal => f.write_str("a fault in caplet itself; nothing was started by it"),
+            Self::NoWish(fault) => write!(f, "{fault}; this login goes on without these wishes"),
             Self::LoginWord(text) => {
                 write!(f, "a login shell takes -l and -c COMMAND, not {}; more: caplet run", word(text))
             }

@@ -3,6 +3,7 @@
 
 use crate::listing::describe;
 use crate::messages::{FAILURE, NOT_EXECUTABLE, NOT_FOUND, Trouble, tell};
+use crate::wishes;
 use caplet_policy::capability::{CapList, CapSet};
 use caplet_policy::escape::for_terminal;
 use std::env::var_os;
@@ -13,12 +14,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The helper's words: `--shell=/bin/bash [--added=NET_ADMIN] [--login] [--quiet] [--line=COMMAND]`.
+/// The helper's words: `--shell=/bin/bash [--added=NET_ADMIN] [--login] [--own] [--quiet] [--line=COMMAND]`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stage {
     shell: OsString,
     added: CapList,
     login: bool,
+    /// The session of a login whose profile names no shell: the user may.
+    own: bool,
     quiet: bool,
     /// What stands behind the shell's `-c`.
     line: Option<OsString>,
@@ -36,6 +39,7 @@ pub fn enter(words: impl Iterator<Item = OsString>) -> ExitCode {
             tell(&line);
         }
     }
+    let stage = stage.with_own_shell();
     let mut command = Command::new(&stage.shell);
     command.arg0(stage.argv0()).env("SHELL", &stage.shell);
     if let Some(line) = &stage.line {
@@ -55,7 +59,8 @@ pub fn enter(words: impl Iterator<Item = OsString>) -> ExitCode {
 impl Stage {
     /// `None` for any word that the helper does not write.
     fn read(words: impl Iterator<Item = OsString>) -> Option<Self> {
-        let (mut shell, mut added, mut line, mut login, mut quiet) = (None, None, None, false, false);
+        let (mut shell, mut added, mut line) = (None, None, None);
+        let (mut login, mut own, mut quiet) = (false, false, false);
         for word in words {
             let bytes = word.as_bytes();
             if let Some(path) = bytes.strip_prefix(b"--shell=") {
@@ -73,13 +78,31 @@ impl Stage {
             } else {
                 let flag = match bytes {
                     b"--login" => &mut login,
+                    b"--own" => &mut own,
                     b"--quiet" => &mut quiet,
                     _ => return None,
                 };
                 (!std::mem::replace(flag, true)).then_some(())?;
             }
         }
-        Some(Self { shell: shell?, added: added.unwrap_or_default(), login, quiet, line })
+        Some(Self { shell: shell?, added: added.unwrap_or_default(), login, own, quiet, line })
+    }
+
+    /// With the shell that `config.toml` wishes for, where the policy leaves the choice.
+    fn with_own_shell(self) -> Self {
+        if !self.own {
+            return self;
+        }
+        match wishes::shell() {
+            Ok(Some(shell)) => Self { shell: shell.into(), ..self },
+            Ok(None) => self,
+            Err(fault) => {
+                if std::io::stderr().is_terminal() {
+                    tell(&Trouble::NoWish(fault));
+                }
+                self
+            }
+        }
     }
 
     /// The shell's last name, with the `-` by which a shell knows that it is a login shell.

@@ -207,6 +207,12 @@ fn start(order: &Order<'_>) -> Result<Process, Error> {
     }
 }
 
+/// What `-n` says where a password is needed.
+pub fn not_asked(profile: &str) -> [String; 2] {
+    let needed = format!("a password is needed for profile \"{profile}\", and -n forbids to ask for it");
+    [needed, "without -n you are asked".into()]
+}
+
 /// A grant on its way, for what there is to say of it.
 struct Case<'a, 't> {
     grant: &'a Grant,
@@ -219,9 +225,10 @@ impl Case<'_, '_> {
     fn source<'s>(&mut self, person: &'s Person, inherited: &'s Inherited) -> Result<Source<'s>, Error> {
         let name = &self.grant.profile().name;
         let needed = |why: &str| format!("a password is needed for profile \"{name}\", and {why}");
-        let (why, instead) = if self.request.non_interactive {
-            ("-n forbids to ask for it", "without -n you are asked")
-        } else if self.request.stdin_password {
+        if self.request.non_interactive {
+            return Err(self.refuse("a password is needed", not_asked(name).into()));
+        }
+        let (why, instead) = if self.request.stdin_password {
             return match Terminal::standard()? {
                 Some(terminal) => Ok(Source::Terminal(terminal)),
                 None => input().map(Source::Input),
