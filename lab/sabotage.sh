@@ -26,7 +26,7 @@ run() { # test files... ; the names of the tests that fail
     local args=() name
     for name in "$@"; do args+=(--test "$name"); done
     # A weakened helper may also hang: that is noticed too.
-    timeout 300 "${HOME:-/root}/.cargo/bin/cargo" test -p caplet-lab --no-fail-fast "${args[@]}" >"$work/log" 2>&1 ||
+    timeout $((300 + 30 * $#)) "${HOME:-/root}/.cargo/bin/cargo" test -p caplet-lab --no-fail-fast "${args[@]}" >"$work/log" 2>&1 ||
         { [ $? != 124 ] || echo "(the tests hung)"; }
     sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$work/log" | sort -u
 }
