@@ -10,6 +10,9 @@ folder=$target/static-libgcc
 "$here/as-caller.sh" mkdir -p "$folder"
 echo 'INPUT(-l:libgcc_eh.a -l:libgcc.a)' | "$here/as-caller.sh" tee "$folder/libgcc_s.so" >/dev/null
 folder=$(realpath "$folder")
+# What `caplet --version` names; a tree without git has it from whoever packed it.
+: "${CAPLET_COMMIT:=$("$here/as-caller.sh" git -C "$here" describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)}"
+export CAPLET_COMMIT
 "$here/cargo.sh" rustc --release -p caplet-helper --bin caplet-helper -- -L "native=$folder"
 
 musl=$(uname -m)-unknown-linux-musl

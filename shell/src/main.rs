@@ -18,6 +18,7 @@ mod quoting;
 mod session;
 mod sessions;
 mod usage;
+mod version;
 mod wishes;
 
 use messages::{FAILURE, Trouble, tell};
