@@ -14,6 +14,8 @@ mod listing;
 mod log;
 mod login;
 mod messages;
+#[cfg(test)]
+mod pages;
 mod quoting;
 mod session;
 mod sessions;
