@@ -29,7 +29,7 @@ fn is_fresh(path: &str, wanted: &str) -> bool {
 fn with_part(path: &str, part: &str) -> String {
     let page = fs::read_to_string(place(path)).expect("the page");
     let (before, rest) = page.split_once(" {\n").expect("the start of the part");
-    let (_, after) = rest.split_once("\n.\\\" }\n").expect("the end of the part");
+    let (_, after) = rest.split_once(".\\\" }\n").expect("the end of the part");
     format!("{before} {{\n{part}.\\\" }}\n{after}")
 }
 

@@ -1,6 +1,6 @@
 //! The capabilities of caplet-capabilities(7): each as `caplet caps NAME` has it.
 
-use super::mdoc::escape;
+use super::mdoc::{escape, paragraph};
 use crate::handbook;
 use caplet_policy::capability::CapSet;
 
@@ -10,7 +10,7 @@ pub fn part() -> String {
     for cap in CapSet::KNOWN.iter() {
         page += &format!(".Ss {}\n.Bl -tag -width \"needed by\" -compact\n", escape(cap.name()));
         for (key, value) in handbook::facts(cap) {
-            page += &format!(".It {key}\n{}\n", escape(&value).replace("\\-", "-"));
+            page += &format!(".It {key}\n{}", paragraph(&value));
         }
         page += ".El\n";
     }

@@ -7,16 +7,31 @@ pub fn escape(text: &str) -> String {
     if text.starts_with('.') { format!("\\&{text}") } else { text }
 }
 
-/// A paragraph: its own lines are joined, each sentence gets a line, and what stands between backticks is a literal.
+/// No line of a page is longer.
+const WIDTH: usize = 78;
+
+/// A paragraph: its own lines are joined, each sentence gets a line, and what stands between backticks is quoted.
 pub fn paragraph(text: &str) -> String {
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut page = String::new();
     for sentence in joined.replace(". ", ".\n").lines() {
-        // The hyphens of prose are hyphens; those of an option are typed.
-        let words = sentence
-            .split(' ')
-            .map(|word| if word.starts_with(['-', '`']) { escape(word) } else { escape(word).replace("\\-", "-") });
-        page += &words.collect::<Vec<_>>().join(" ").replace("\\(ga", "\\(dq");
+        let mut column = 0;
+        for word in sentence.split(' ') {
+            // The hyphens of prose are hyphens; those of an option are typed.
+            let escaped = escape(word).replace("\\(ga", "\\(dq");
+            let typed = word.trim_start_matches('`').starts_with('-');
+            let word = if typed { escaped } else { escaped.replace("\\-", "-") };
+            if column > 0 && column + 1 + word.len() > WIDTH {
+                page.push('\n');
+                column = 0;
+            }
+            if column > 0 {
+                page.push(' ');
+                column += 1;
+            }
+            page += &word;
+            column += word.len();
+        }
         page.push('\n');
     }
     page
