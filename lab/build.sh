@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(dirname "$0")
 target=${CARGO_TARGET_DIR:-$here/../target}
-folder=$target/static-libgcc
+folder=$target/static-unwinder
 "$here/cargo.sh" build --release -q -p caplet-policy # makes the target folder, as the right user
 "$here/as-caller.sh" mkdir -p "$folder"
 folder=$(realpath "$folder")

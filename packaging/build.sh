@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
 export CARGO_TARGET_DIR=$here/target/packages/build
+# shellcheck disable=SC2016
 cargo_home=$(lab/as-caller.sh sh -c 'echo "${CARGO_HOME:-$HOME/.cargo}"')
 # Places of this machine do not get into the programs.
 flags="--remap-path-prefix=$here=/usr/src/caplet"
@@ -19,7 +20,7 @@ fi
 lab/build.sh
 lab/as-caller.sh mkdir -p target/packages/bin
 for program in caplet caplet-helper; do
-    lab/as-caller.sh cp "$CARGO_TARGET_DIR/release/$program" "target/packages/bin/$program"
+    lab/as-caller.sh objcopy --remove-section=.comment "$CARGO_TARGET_DIR/release/$program" "target/packages/bin/$program"
 done
 packaging/notices.sh | lab/as-caller.sh tee target/packages/bin/NOTICES >/dev/null
 packaging/check-binaries.sh target/packages/bin
