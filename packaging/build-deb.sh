@@ -15,6 +15,7 @@ cp -r --preserve=mode packaging/deb "$tree/debian"
 cp -r --preserve=mode Makefile README.md etc man completions target/packages/bin "$tree"
 sed -i "1s/(.*)/(${CAPLET_PACKAGE_VERSION:-$version})/" "$tree/debian/changelog"
 sed -i -e '/@REMOVAL@/{r packaging/removal.sh' -e 'd}' "$tree/debian/caplet.prerm"
+sed -i '/^# shellcheck/d' "$tree/debian/caplet.prerm"
 echo '3.0 (native)' | install -D -m 644 /dev/stdin "$tree/debian/source/format"
 (cd "$tree" && dpkg-buildpackage -b -us -uc -ui >"$stage/log" 2>&1) || { cat "$stage/log" >&2; exit 1; }
 mkdir -p target/packages

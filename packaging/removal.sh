@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Without its file a login shell is a locked door: removal waits until nobody has it.
 if [ "${CAPLET_REMOVE:-}" != yes ]; then
     having=$(getent passwd | sed -n 's|^\([^:]*\):.*:/usr/bin/caplet-shell$|\1|p' | tr '\n' ' ')
