@@ -24,7 +24,7 @@ echo "== run"
 is "a capability in a session" "" as alice caplet run --cap-add NET_ADMIN ip link add br0 type bridge
 has "a real capability" "ends with -5" as bob caplet run -p nice --quiet sh -c 'nice -n -5 sh -c "echo ends with \$(nice)"'
 has "a refusal" "no profile of yours lets you add" as bob caplet run --cap-add SYS_MODULE true
-has "passwd has no power inside" "" as alice caplet run passwd -S alice
+has "setuid has no power inside" "NoNewPrivs:	1" as alice caplet run cat /proc/self/status
 
 echo "== login"
 usermod -s /usr/bin/caplet-shell alice

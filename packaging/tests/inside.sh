@@ -41,8 +41,9 @@ login() {
     ssh -i /root/.ssh/id -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
         -o ConnectTimeout=10 alice@127.0.0.1 "$@"
 }
+# A policy for them, in the tree that is named.
 policy() {
-    cat >/etc/caplet/policy.d/10-test.toml <<'END'
+    cat >"${1:-}"/etc/caplet/policy.d/10-test.toml <<'END'
 [profile.course]
 groups = ["students"]
 login = true
