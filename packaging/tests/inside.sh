@@ -27,7 +27,7 @@ people() {
     useradd -m -s /bin/bash bob
     groupadd -f students
     usermod -aG students alice
-    [ -e /root/.ssh/id ] || { mkdir -p -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id; }
+    [ -e /root/.ssh/id ] || { install -d -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id; }
     install -d -o alice -g alice -m 700 /home/alice/.ssh
     install -o alice -g alice -m 600 /root/.ssh/id.pub /home/alice/.ssh/authorized_keys
     ssh-keygen -A >/dev/null
