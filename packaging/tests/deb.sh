@@ -27,6 +27,11 @@ has "a refusal" "no profile of yours lets you add" as bob caplet run --cap-add S
 has "setuid has no power inside" "NoNewPrivs:	1" as alice caplet run cat /proc/self/status
 
 echo "== login"
+# In some containers logind makes no session for anybody.
+login 'sleep 3' &
+sleep 1
+logind=$(loginctl --no-pager list-sessions | grep -c alice || true)
+wait
 usermod -s /usr/bin/caplet-shell alice
 is "ssh HOST COMMAND" "course 0" login 'echo $CAPLET_PROFILE $(grep -c . /nonexistent 2>/dev/null || echo 0)'
 is "ssh HOST caplet run" NET_ADMIN login caplet run --quiet --cap-add NET_ADMIN printenv CAPLET_CAPS
@@ -35,7 +40,11 @@ has "the journal has its fields" "profile=course" journalctl -q CAPLET_USER=alic
 login 'while sleep 0.2; do date +%s >clock; done' &
 open=$!
 sleep 1
-has "logind knows the session" alice loginctl --no-pager list-sessions
+if [ "$logind" != 0 ]; then
+    has "logind knows the session" alice loginctl --no-pager list-sessions
+else
+    echo "skipped: logind makes no session here, also not for a login with bash"
+fi
 
 echo "== upgrade, with a session open and logins all the time"
 echo '# edited here' >>/etc/caplet/policy.toml
