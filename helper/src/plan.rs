@@ -245,7 +245,7 @@ fn front_end(power: Power) -> PathBuf {
 impl Isolation {
     fn of(grant: &Grant, person: &Person, power: Power, held: CapSet) -> Result<Self, Error> {
         let profile = grant.profile();
-        let private_network = profile.network == Network::Private;
+        let private_network = profile.network != Network::Host;
         let mut namespaces =
             libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
         if private_network {

@@ -2,7 +2,7 @@
 
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
-use super::{Auth, Defaults, Home, Network, Profile, Scope, UserMode, values};
+use super::{Auth, Defaults, Home, Profile, Scope, UserMode, network, values};
 use crate::capability::CapSet;
 use toml::de::DeTable;
 
@@ -145,8 +145,7 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
             put(&mut p.user, f.choice(&users));
         }
         "network" => {
-            let networks = [("private", Network::Private), ("host", Network::Host)];
-            put(&mut p.network, f.choice(&networks));
+            put(&mut p.network, f.text(network::of_profile));
         }
         "home" => {
             let homes = [("rw", Home::ReadWrite), ("ro", Home::ReadOnly), ("tmpfs", Home::Tmpfs)];
