@@ -50,6 +50,8 @@ pub enum Error {
     Descriptor(i32, &'static str),
     /// No user namespace can be made.
     NoUserNamespace(&'static str),
+    /// The profile's network cannot be had.
+    NoNetwork(String),
     /// The kernel is older than sessions need.
     OldKernel(String),
     /// The user's range in `/etc/subuid` or `/etc/subgid` cannot be used.
@@ -113,6 +115,7 @@ impl Error {
                 one(format!("descriptor {number} is {what}, which is nothing to hand into a session: redirect it"))
             }
             Error::NoUserNamespace(why) => one(format!("no isolated session: {why}")),
+            Error::NoNetwork(why) => one(format!("no session: {}", for_terminal(why.as_bytes()))),
             Error::OldKernel(release) => {
                 one(format!("kernel {} is too old: sessions need Linux 5.14", for_terminal(release.as_bytes())))
             }

@@ -16,6 +16,7 @@ mod hygiene;
 mod idmap;
 mod isolated;
 mod journal;
+mod lan;
 mod launch;
 mod limits;
 mod listing;
@@ -40,6 +41,7 @@ use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
 use hygiene::Power;
+use lan::Plug;
 use plan::Plan;
 use rejudge::Granted;
 use std::os::fd::OwnedFd;
@@ -81,6 +83,9 @@ fn run() -> Result<i32, Error> {
     if words.first().is_some_and(|word| word == rejudge::VERB) {
         return rejudge::answer(words);
     }
+    if words.first().is_some_and(|word| word == lan::VERB) {
+        return lan::unplug(words);
+    }
     let request = Request::decode(words).map_err(Error::Usage)?;
     match request.verb {
         Verb::Forget => return forget(power),
@@ -119,6 +124,8 @@ fn run() -> Result<i32, Error> {
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
+    let plug = plug(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
+    let before = Before { plug, ..before };
     let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
@@ -133,6 +140,18 @@ struct Before {
     relays_end: OwnedFd,
     /// The guard's and the watcher's ends.
     watch: (OwnedFd, OwnedFd),
+    plug: Option<Plug>,
+}
+
+/// The network that the session gets a link into, made if it is not there.
+fn plug(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Plug>, Error> {
+    let Some(lan) = grant.lan() else { return Ok(None) };
+    if power == Power::None {
+        let why = "a network with others needs the installed helper; without it: network = \"private\"";
+        return Err(Error::NoNetwork(why.into()));
+    }
+    trail.journal()?; // with root's ids from here on
+    Plug::prepare(lan).map(Some)
 }
 
 impl Before {
@@ -144,7 +163,7 @@ impl Before {
         let (guards_end, relays_end) = wire::pair()?;
         let watch = wire::pair()?;
         nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-        Ok(Self { outer, parent, guards_end, relays_end, watch })
+        Ok(Self { outer, parent, guards_end, relays_end, watch, plug: None })
     }
 }
 
@@ -156,7 +175,8 @@ fn supervise(
     watched: Option<Granted>,
     before: Before,
 ) -> Result<i32, Error> {
-    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch) } = before;
+    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch), plug } = before;
+    let lan = plug.as_ref().map(|plug| plug.name().to_owned());
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
@@ -168,14 +188,14 @@ fn supervise(
         Fork::Child => {
             drop((relays_end, parent, watch));
             let watcher = watched.is_some().then_some(guards_watch);
-            guard::run(plan, recorded, &guards_end, watcher, outer)
+            guard::run(plan, recorded, &guards_end, watcher, outer, plug)
         }
         Fork::Parent(guard_pid) => {
             drop((guards_end, guards_watch));
             if let Some(watched) = watched {
-                watcher::start(watched, &watch);
+                watcher::start(watched, lan.as_deref(), &watch);
             }
-            drop(watch);
+            drop((watch, plug));
             let shares_group = plan.isolation.is_none();
             let ignored = plan.ignored.clone();
             if plan.power == Power::Setuid {

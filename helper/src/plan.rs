@@ -19,6 +19,7 @@ use caplet_policy::request::{Request, Start};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::{CString, OsString};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,8 @@ pub struct Isolation {
     /// Whether the limit on them must stand above the session: it holds CAP_SYS_RESOURCE.
     pub ceiling: bool,
     pub private_network: bool,
+    /// Name servers of the network that the session is in.
+    pub dns: Vec<IpAddr>,
     /// Whether what the command leaves behind goes on.
     pub linger: bool,
     /// Where the name of an agent's socket is sshd's: it is bound if the socket is.
@@ -265,6 +268,7 @@ impl Isolation {
             nested: profile.nested_userns,
             ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
+            dns: grant.lan().map(|lan| lan.dns.clone()).unwrap_or_default(),
             linger: profile.linger,
             agent: None,
         })

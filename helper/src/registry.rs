@@ -111,12 +111,21 @@ pub fn dead(folder: &OwnedFd, all: bool) -> Result<Vec<Dead<'_>>, Error> {
 
 /// The first so many records.
 fn names(folder: &OwnedFd, most: usize) -> Result<Vec<String>, Error> {
-    let copy = folder.try_clone().map_err(|e| crate::hygiene::io("dup", &e))?;
-    let mut entries = nix::dir::Dir::from_fd(copy).map_err(call(format!("read {FOLDER}")))?;
-    let names = entries
-        .iter()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()))
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.'));
+    let of_a_session = |name: &str| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.');
+    entries(folder, most, &|name| of_a_session(name).then(|| name.to_owned()))
+}
+
+/// The networks that have a record.
+pub fn networks(folder: &OwnedFd) -> Result<Vec<String>, Error> {
+    entries(folder, usize::MAX, &|name| name.strip_prefix("net.").map(str::to_owned))
+}
+
+fn entries(folder: &OwnedFd, most: usize, pick: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>, Error> {
+    // A descriptor of its own: a copy would go on where another one stopped reading.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let own = openat(folder, ".", flags, Mode::empty()).map_err(call(format!("open {FOLDER}")))?;
+    let mut entries = nix::dir::Dir::from_fd(own).map_err(call(format!("read {FOLDER}")))?;
+    let names = entries.iter().filter_map(|entry| pick(entry.ok()?.file_name().to_str().ok()?));
     Ok(names.take(most).collect())
 }
 

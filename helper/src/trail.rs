@@ -7,6 +7,7 @@ use crate::caller::{Person, terminal_name};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
 use crate::journal::{Journal, Line, Logged, PATIENCE, Severity, insist, seconds};
+use crate::lan;
 use crate::registry::{self, Dead, Slot};
 use crate::sys::process::{self, Usage};
 use crate::sys::{capability, identity};
@@ -192,6 +193,8 @@ impl Recorded {
             true => {
                 let folder = registry::folder()?;
                 registry::dead(&folder, false)?.into_iter().for_each(|dead| bury(&mut journal, dead));
+                // What is left of a network stands in nobody's way.
+                let _ = lan::sweep(&folder);
                 let slot = Slot::take(person.uid, profile.max_sessions)?;
                 slot.met().for_each(|dead| bury(&mut journal, dead));
                 // Before the line: whoever kills us between the two leaves an end too many, not one too few.

@@ -6,12 +6,14 @@ use super::wire::{self, Cause, Report};
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::error::{Error, OURS, call};
+use crate::isolated::{self, Around};
+use crate::lan::Plug;
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change, Usage};
 use crate::sys::{capability, identity, terminal};
 use crate::trail::{Ending, Recorded};
-use crate::{host, isolated, seccomp};
+use crate::{host, seccomp};
 use caplet_policy::capability::CapSet;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -41,14 +43,24 @@ pub struct Started {
 }
 
 /// Builds the session and stays until it is over.
-pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, watcher: Option<OwnedFd>, outer: Option<Outer>) -> ! {
+pub fn run(
+    plan: Plan,
+    recorded: Recorded,
+    relay: &OwnedFd,
+    watcher: Option<OwnedFd>,
+    outer: Option<Outer>,
+    plug: Option<Plug>,
+) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
     let mut ending = recorded.into_ending();
     let started = null().and_then(|null| {
         ending.enclose()?;
         let started = match isolated {
-            true => isolated::start(plan, &person, relay, outer.as_ref())?,
+            true => {
+                let around = Around { relay, watcher: watcher.as_ref(), outer: outer.as_ref() };
+                isolated::start(plan, &person, around, plug)?
+            }
             false => host::start(plan)?,
         };
         ending.running(started.pid);

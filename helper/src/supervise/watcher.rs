@@ -2,6 +2,7 @@
 //! no part in that; it hears nobody, and goes with the guard.
 
 use super::wire::{self, Cause, Report};
+use crate::lan;
 use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::process::{self, Change, Fork};
 use crate::sys::{capability, terminal};
@@ -9,6 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use std::ffi::CString;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -24,22 +26,28 @@ const AGAIN: Duration = Duration::from_secs(6);
 const TRIES: u32 = 10;
 
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
-pub fn start(granted: Granted, guard: &OwnedFd) {
+pub fn start(granted: Granted, lan: Option<&str>, guard: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
-        let _ = Watcher { guard }.run(&granted);
+        let mut watcher = Watcher { guard, address: None };
+        let _ = watcher.run(&granted);
+        if let Some(lan) = lan {
+            watcher.unplug(lan);
+        }
         process::exit_now(0)
     }
 }
 
 struct Watcher<'a> {
     guard: &'a OwnedFd,
+    /// The session's in its network.
+    address: Option<Ipv4Addr>,
 }
 
 /// The guard is gone, or the watcher cannot do its work: it ends.
 struct Over;
 
 impl Watcher<'_> {
-    fn run(&self, granted: &Granted) -> Result<(), Over> {
+    fn run(&mut self, granted: &Granted) -> Result<(), Over> {
         self.retire()?;
         self.sleep(SETTLE)?;
         // With its capabilities still: on some systems root without them cannot read shadow(5).
@@ -89,8 +97,18 @@ impl Watcher<'_> {
         nix::unistd::chdir("/").map_err(|_| Over)
     }
 
-    /// Whether the guard is still there after that time.
-    fn sleep(&self, time: Duration) -> Result<(), Over> {
+    /// The session is over: a fresh helper takes its link away, and with the last one the network.
+    fn unplug(&self, lan: &str) {
+        let helper = format!("{}/caplet-helper", crate::LIBEXECDIR);
+        let words = [Some(lan::VERB.into()), Some(lan.into()), self.address.map(|a| a.to_string().into())];
+        let argv = rejudge::argv(&helper, words.into_iter().flatten().collect());
+        if let Some((helper, argv)) = argv.as_ref().and_then(|argv| Some((argv.first()?, argv))) {
+            let _ = process::execve(helper, argv, &[]);
+        }
+    }
+
+    /// Whether the guard is still there after that time. It says where the session is in its network, and nothing else.
+    fn sleep(&mut self, time: Duration) -> Result<(), Over> {
         let until = process::boot_time() + time;
         loop {
             let left = until.saturating_sub(process::boot_time());
@@ -99,13 +117,16 @@ impl Watcher<'_> {
             }
             let mut waits = [PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
             if let Ok(1..) = poll(&mut waits, timeout(left)) {
-                return Err(Over); // it says nothing: this is its end
+                match wire::receive(self.guard) {
+                    Ok(Some((Report::Plugged(address), _))) => self.address = Some(address),
+                    _ => return Err(Over),
+                }
             }
         }
     }
 
     /// A fresh helper's verdict; `None`: it gave none.
-    fn ask(&self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
+    fn ask(&mut self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
         let Some(helper) = argv.first() else { return Ok(None) };
         let child = match process::fork() {
             Ok(Fork::Parent(child)) => child,

@@ -365,12 +365,24 @@ pub fn close_all_but(mut keep: Vec<i32>) -> Result<(), Errno> {
     close_from(from)
 }
 
-/// An exclusive lock on an open file, if it is free (flock(2)). It goes when the last copy of the descriptor does.
-pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
+/// A lock on an open file, `alone` or with others, if it can be had now (flock(2)).
+pub fn try_flock(file: impl AsFd, alone: bool) -> Result<bool, Errno> {
+    let kind = if alone { libc::LOCK_EX } else { libc::LOCK_SH };
     // SAFETY: plain numbers.
-    match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+    match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), kind | libc::LOCK_NB) }) {
         Ok(_) => Ok(true),
         Err(Errno::EWOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// Gives such a lock back, also for every copy of the descriptor.
+pub fn unlock(file: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_UN) }).map(drop)
+}
+
+/// An exclusive lock on an open file, if it is free (flock(2)). It goes when the last copy of the descriptor does.
+pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
+    try_flock(file, true)
 }

@@ -1,0 +1,374 @@
+//! `[network.NAME]`: sessions that share a bridge, what they reach and what not, and that nothing of it stays.
+
+use caplet_lab::{Lab, Running, SharedLab, need, shared};
+use std::time::Duration;
+
+static LAB: SharedLab = SharedLab::new();
+
+const POLICY: &str = r#"
+[network.lab]
+subnet = "172.17.0.0/16"
+gateway = "172.17.254.254"
+
+[network.other]
+subnet = "172.18.0.0/24"
+
+[network.apart]
+subnet = "172.19.0.0/24"
+isolate = true
+
+[network.loose]
+subnet = "172.20.0.0/24"
+antispoof = false
+
+[network.open]
+subnet = "172.21.0.0/24"
+host_access = true
+
+[network.tiny]
+subnet = "172.22.0.0/30"
+
+[profile.lab]
+users = ["*"]
+user = "root"
+network = "lab"
+may_add = ["NET_ADMIN"]
+
+[profile.self]
+users = ["*"]
+network = "lab"
+may_add = ["NET_ADMIN", "NET_RAW"]
+
+[profile.other]
+users = ["*"]
+user = "root"
+network = "other"
+may_add = ["NET_ADMIN"]
+
+[profile.apart]
+users = ["*"]
+user = "root"
+network = "apart"
+may_add = ["NET_ADMIN"]
+
+[profile.loose]
+users = ["*"]
+user = "root"
+network = "loose"
+may_add = ["NET_ADMIN"]
+
+[profile.open]
+users = ["*"]
+user = "root"
+network = "open"
+
+[profile.tiny]
+users = ["*"]
+network = "tiny"
+"#;
+
+fn lab() -> Option<&'static Lab> {
+    if !caplet_lab::have("nft") {
+        caplet_lab::record_skip("needs nft");
+        return None;
+    }
+    shared(&LAB, || {
+        let users = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy"];
+        users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &[])).policy(POLICY)
+    })
+}
+
+/// A session that waits on its standard input and runs each line that comes there; its address.
+struct Member {
+    running: Running,
+    address: String,
+}
+
+impl Member {
+    fn new(lab: &Lab, user: &str, profile: &str, more: &[&str]) -> Self {
+        let mut words = vec!["caplet", "run", "--quiet", "-p", profile];
+        words.extend_from_slice(more);
+        words.extend_from_slice(&["bash", "-c", "ip -4 -br addr show eth0; echo ready; exec bash"]);
+        let running = lab.task(user, words).stdin_open().limit(120).spawn();
+        running.wait_for("ready");
+        let out = running.out_so_far();
+        let address = out.split_whitespace().find(|word| word.contains('/')).expect("an address");
+        let address = address.split('/').next().expect("an address").to_owned();
+        Self { running, address }
+    }
+
+    /// Runs a line inside; what it says, and its code at the end.
+    fn run(&mut self, line: &str) -> String {
+        use std::io::Write;
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let stdin = self.running.stdin.as_mut().expect("its input");
+        writeln!(stdin, "echo begin-{n}; {{ {line}; }} 2>&1; echo code=$? end-{n}").expect("it reads");
+        self.running.wait_for(&format!("end-{n}"));
+        let out = self.running.out_so_far();
+        let (_, out) = out.split_once(&format!("begin-{n}\n")).expect("its answer");
+        out.split_once(&format!(" end-{n}")).expect("its answer").0.to_owned()
+    }
+
+    fn pings(&mut self, address: &str) -> bool {
+        self.run(&format!("ping -c 1 -W 1 {address} >/dev/null")).ends_with("code=0")
+    }
+
+    fn end(mut self) {
+        drop(self.running.stdin.take());
+        self.running.wait();
+    }
+}
+
+/// What the machine has of links, addresses, routes, rules and settings.
+fn state(lab: &Lab) -> String {
+    lab.root(
+        "ip -o link | sed 's/^[0-9]*: //'; ip -o addr | sed 's/^[0-9]*: //'; ip route show table all; ip -6 route show table all; \
+         ip rule; nft list ruleset; ls /run/caplet; sysctl -a 2>/dev/null | grep -E '^net.(ipv4|ipv6|bridge)' | \
+         grep -vE 'neigh|inode|mem|tcp_fastopen|route.min|nf_conntrack'",
+    )
+    .out()
+}
+
+/// Nothing stays of a network whose last session has ended; the kernel takes links down in its own time.
+fn nothing_stays(lab: &Lab, before: &str) {
+    let same = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        state(lab) == before
+    });
+    let after = state(lab);
+    let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+    let gone: Vec<_> = old.iter().filter(|line| !new.contains(line)).collect();
+    let come: Vec<_> = new.iter().filter(|line| !old.contains(line)).collect();
+    assert!(same, "gone: {gone:#?}\ncome: {come:#?}");
+}
+
+/// The line that this project began with, and the words of the blog post around it.
+#[test]
+fn the_route_of_the_story_works_with_net_admin_and_is_refused_without() {
+    need!("route");
+    let Some(lab) = lab() else { return };
+    let mut without = Member::new(lab, "alice", "lab", &[]);
+    let out = without.run("route add -net 192.168.0.0/24 gw 172.17.254.254 eth0");
+    assert!(out.contains("SIOCADDRT: Operation not permitted"), "{out}");
+    without.end();
+    let mut with = Member::new(lab, "alice", "lab", &["--cap-add", "NET_ADMIN"]);
+    let out = with.run("route add -net 192.168.0.0/24 gw 172.17.254.254 eth0 && route -n");
+    assert!(out.ends_with("code=0"), "{out}");
+    let row = |out: &str, row: [&str; 4]| {
+        out.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.len() == 8 && [fields[0], fields[1], fields[2], fields[7]] == row
+        })
+    };
+    assert!(row(&out, ["192.168.0.0", "172.17.254.254", "255.255.255.0", "eth0"]), "{out}");
+    assert!(row(&out, ["0.0.0.0", "172.17.254.254", "0.0.0.0", "eth0"]), "{out}");
+    assert!(row(&out, ["172.17.0.0", "0.0.0.0", "255.255.0.0", "eth0"]), "{out}");
+    assert!(!lab.root("ip route").out().contains("192.168.0.0"), "not the machine's");
+    let hosts = with.run("getent hosts gateway; hostname -i; cat /etc/hosts");
+    assert!(hosts.contains("172.17.254.254") && hosts.contains(&with.address), "{hosts}");
+    with.end();
+}
+
+#[test]
+fn two_members_see_each_other_and_members_of_another_network_do_not() {
+    let Some(lab) = lab() else { return };
+    let mut bob = Member::new(lab, "bob", "lab", &[]);
+    let mut carol = Member::new(lab, "carol", "self", &[]);
+    let mut other = Member::new(lab, "dave", "other", &["--cap-add", "NET_ADMIN"]);
+    assert_ne!(bob.address, carol.address);
+    assert!(bob.pings(&carol.address) && carol.pings(&bob.address));
+    assert!(bob.pings("172.17.254.254") && other.pings("172.18.0.1"), "each its gateway");
+    // Not by the gateway, and not by a route or an address of one's own making.
+    let bobs = bob.address.clone();
+    assert!(!other.pings(&bobs) && !bob.pings(&other.address));
+    other.run("ip addr add 172.17.9.9/16 dev eth0");
+    assert!(!other.pings(&bobs));
+    // The machine's own services are not theirs: its other addresses, and the gateway's ports.
+    lab.root("ip addr add 10.99.0.1/32 dev lo 2>/dev/null; true");
+    assert!(!bob.pings("10.99.0.1"));
+    let mut server = lab.task(
+        "root",
+        [
+            "python3",
+            "-c",
+            "import socket; s=socket.create_server(('0.0.0.0',7007)); print('up',flush=True); s.accept()",
+        ],
+    );
+    server = server.env("PATH", "/usr/bin:/bin").limit(100);
+    let server = server.spawn();
+    server.wait_for("up");
+    for (member, gateway) in [(&mut bob, "172.17.254.254"), (&mut other, "172.18.0.1")] {
+        let out = member.run(&format!("timeout 1 bash -c '</dev/tcp/{gateway}/7007'"));
+        assert!(out.ends_with("code=124"), "no answer: {out}");
+    }
+    let mut open = Member::new(lab, "erin", "open", &[]);
+    let out = open.run("timeout 5 bash -c '</dev/tcp/172.21.0.1/7007'");
+    assert!(out.ends_with("code=0"), "host_access: {out}");
+    drop(server);
+    // One address stays a user's.
+    let address = bob.address.clone();
+    bob.end();
+    let again = (0..20).find_map(|_| {
+        let bob = Member::new(lab, "bob", "lab", &[]);
+        let same = bob.address == address;
+        bob.end();
+        std::thread::sleep(Duration::from_millis(100));
+        same.then_some(())
+    });
+    assert!(again.is_some(), "{address}");
+    carol.end();
+    other.end();
+    open.end();
+}
+
+#[test]
+fn isolated_members_see_the_gateway_alone() {
+    let Some(lab) = lab() else { return };
+    let mut one = Member::new(lab, "alice", "apart", &["--cap-add", "NET_ADMIN"]);
+    let mut two = Member::new(lab, "bob", "apart", &[]);
+    let (a, b) = (one.address.clone(), two.address.clone());
+    assert!(one.pings("172.19.0.1") && two.pings("172.19.0.1"));
+    assert!(!one.pings(&b) && !two.pings(&a));
+    // Nor by way of the gateway.
+    one.run(&format!("ip route add {b} via 172.19.0.1"));
+    assert!(!one.pings(&b));
+    one.end();
+    two.end();
+}
+
+#[test]
+fn nobody_speaks_for_somebody_else() {
+    need!("python3", "tcpdump");
+    let Some(lab) = lab() else { return };
+    let mut mallory = Member::new(lab, "frank", "lab", &["--cap-add", "NET_ADMIN"]);
+    let mut victim = Member::new(lab, "grace", "self", &["--cap-add", "NET_RAW"]);
+    let mut third = Member::new(lab, "heidi", "lab", &[]);
+    let (own, his) = (mallory.address.clone(), victim.address.clone());
+    assert!(mallory.pings(&his) && third.pings(&his));
+    victim.run("tcpdump -i eth0 -n -U -w /tmp/seen >/dev/null 2>&1 & sleep 0.7");
+    // His address, a third one's, the gateway's; another MAC; a frame of each kind that only a gateway sends.
+    let program = r#"
+import socket, struct, sys
+own, third, victim, gateway = (socket.inet_aton(a) for a in sys.argv[1:5])
+mac = lambda a: b"\x02\xca" + a
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+def ip(src, dst, proto, body):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 1, 0, 64, proto, 0, src, dst)
+    total = sum(struct.unpack("!10H", head)); total = (total >> 16) + (total & 0xffff); total += total >> 16
+    return head[:10] + struct.pack("!H", ~total & 0xffff) + head[12:] + body
+def udp(sport, dport, body=b"spoof"):
+    return struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body
+def arp(sender_mac, sender, target):
+    return struct.pack("!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 2, sender_mac, sender, mac(target), target)
+everybody = b"\xff" * 6
+frames = [
+    (mac(victim), mac(own), 0x800, ip(third, victim, 17, udp(1, 1111))),       # IP of a third
+    (mac(victim), mac(own), 0x800, ip(gateway, victim, 17, udp(1, 1112))),     # of the gateway
+    (mac(victim), mac(third), 0x800, ip(own, victim, 17, udp(1, 1113))),       # MAC of a third
+    (mac(victim), mac(gateway), 0x800, ip(gateway, victim, 17, udp(1, 1114))), # both of the gateway
+    (everybody, mac(own), 0x806, arp(mac(own), gateway, victim)),              # ARP: the gateway is me
+    (everybody, mac(own), 0x806, arp(mac(gateway), own, victim)),              # ARP: I am at its MAC
+    (everybody, mac(own), 0x800, ip(own, b"\xff" * 4, 17, udp(67, 68))),       # DHCP offer
+    (everybody, mac(own), 0x86dd, b"\x60\0\0\0\0\x08\x3a\xff" + b"\xfe\x80" + b"\0" * 13 + b"\1" + b"\xff\x02" + b"\0" * 13 + b"\1" + b"\x86\0\0\0\x40\0\0\x1e"),
+    (everybody, mac(own), 0x8100, b"\0\5\x08\0" + ip(own, victim, 17, udp(1, 1115))),  # VLAN 5
+    (everybody, mac(own), 0x88cc, b"\0" * 46),                                 # LLDP
+    (mac(victim), mac(own), 0x800, ip(own, victim, 17, udp(1, 2222))),         # what is allowed
+]
+for dst, src, kind, body in frames:
+    s.send(dst + src + struct.pack("!H", kind) + body)
+"#;
+    lab.write("/usr/local/lib/spoof.py", program, 0o644, "root");
+    let third_address = third.address.clone();
+    let out = mallory.run(&format!("python3 /usr/local/lib/spoof.py {own} {third_address} {his} 172.17.254.254"));
+    assert!(out.ends_with("code=0"), "{out}");
+    let seen =
+        victim.run("sleep 0.7; pkill -INT tcpdump; sleep 0.3; tcpdump -n -e -r /tmp/seen 2>/dev/null | grep -v ICMP");
+    assert!(seen.contains(&format!("{own}.1 > {his}.2222")), "what is its own arrives: {seen}");
+    for spoofed in
+        ["1111", "1112", "1113", "1114", "1115", "is-at 02:ca:ac:11:fe:fe", "BOOTP", "802.1Q", "LLDP", "IP6", "router"]
+    {
+        assert!(!seen.contains(spoofed), "{spoofed}: {seen}");
+    }
+    assert!(!seen.lines().any(|line| line.contains("172.17.254.254 is-at")), "{seen}");
+    // By the kernel's own means too.
+    for line in [
+        format!("ip addr add {third_address}/16 dev eth0; ping -c 1 -W 1 -I {third_address} {his}"),
+        format!("ip addr flush dev eth0; ip addr add 172.17.44.44/16 dev eth0; ping -c 1 -W 1 {his}"),
+        format!("ip link set eth0 address 02:00:00:00:00:77; ip addr add {own}/16 dev eth0; ping -c 1 -W 1 {his}"),
+    ] {
+        let out = mallory.run(&line);
+        assert!(!out.ends_with("code=0"), "{line}: {out}");
+    }
+    assert!(third.pings(&his) && victim.pings("172.17.254.254"), "nobody else was harmed");
+    // Where the policy lets them, they may.
+    let mut loose = Member::new(lab, "ivan", "loose", &["--cap-add", "NET_ADMIN"]);
+    let mut near = Member::new(lab, "judy", "loose", &[]);
+    let theirs = near.address.clone();
+    let out =
+        loose.run(&format!("ip addr flush dev eth0; ip addr add 172.20.0.200/24 dev eth0; ping -c 1 -W 2 {theirs}"));
+    assert!(out.ends_with("code=0"), "{out}");
+    for member in [mallory, victim, third, loose] {
+        member.end();
+    }
+    near.run("true");
+    near.end();
+}
+
+#[test]
+fn a_full_network_refuses_and_what_is_free_again_is_given_again() {
+    let Some(lab) = lab() else { return };
+    let one = Member::new(lab, "alice", "tiny", &[]);
+    let out = lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "tiny", "true"]);
+    assert_eq!(
+        (out.code(), out.err()),
+        (125, "caplet: no session: network \"tiny\" has no free address in 172.22.0.0/30".into())
+    );
+    one.end();
+    let free = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "tiny", "true"]).ok()
+    });
+    assert!(free);
+}
+
+#[test]
+fn nothing_of_a_network_stays() {
+    let Some(own) = (if caplet_lab::have("nft") {
+        Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start()
+    } else {
+        None
+    }) else {
+        return;
+    };
+    let lab = &own;
+    lab.root("nft 'add table inet mine; add chain inet mine c { type filter hook input priority 0; }'; mkdir -p /run/caplet; chmod 700 /run/caplet");
+    lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "self", "true"]).expect_ok();
+    nothing_stays_but(lab);
+    let before = state(lab);
+    let (alice, bob) = (Member::new(lab, "alice", "lab", &[]), Member::new(lab, "bob", "lab", &[]));
+    assert!(state(lab).contains("cplt-lab") && state(lab).contains("table bridge caplet"), "{}", state(lab));
+    alice.end();
+    assert!(lab.root("ip link show cplt-lab").ok(), "bob is still in it");
+    bob.end();
+    nothing_stays(lab, &before);
+    // Whoever kills everything leaves it to the next start.
+    let mut alice = Member::new(lab, "alice", "lab", &[]);
+    lab.root("pkill -KILL -x caplet-helper; pkill -KILL -u alice; true");
+    alice.running.wait();
+    lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "other", "true"]).expect_ok();
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "other", "true"]).expect_ok();
+        !lab.root("ip link; nft list ruleset").out().contains("cplt-lab")
+    });
+    assert!(gone);
+    nothing_stays(lab, &before);
+}
+
+fn nothing_stays_but(lab: &Lab) {
+    (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        !lab.root("ip link").out().contains("cplt")
+    });
+}
