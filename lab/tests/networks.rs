@@ -372,3 +372,146 @@ fn nothing_stays_but(lab: &Lab) {
         !lab.root("ip link").out().contains("cplt")
     });
 }
+
+/// A server in a network namespace of its own stands for the outside; what it sees of whoever comes.
+const OUTSIDE: &str = r#"
+set -e
+unshare -n sleep 1000 >/dev/null 2>&1 & echo $! >/run/outside
+until [ "$(readlink /proc/$(cat /run/outside)/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+ip link add uplink type veth peer name up0 netns $(cat /run/outside)
+ip addr add 203.0.113.1/24 dev uplink; ip link set uplink up
+inside() { nsenter -t $(cat /run/outside) -n "$@"; }
+inside ip link set lo up; inside ip addr add 203.0.113.2/24 dev up0; inside ip link set up0 up
+inside ip route add default via 203.0.113.1
+inside python3 -c "
+import socket
+s = socket.create_server(('0.0.0.0', 7008))
+while True:
+    c, a = s.accept(); c.sendall(a[0].encode()); c.close()
+" >/dev/null 2>&1 &
+until inside bash -c '</dev/tcp/127.0.0.1/7008' 2>/dev/null; do sleep 0.05; done
+"#;
+
+#[test]
+fn nat_leads_out_and_without_it_nothing_does() {
+    need!("nft", "python3");
+    const POLICY: &str = r#"
+[network.out]
+subnet = "172.17.0.0/16"
+nat = true
+dns = ["203.0.113.53"]
+[network.in]
+subnet = "172.18.0.0/16"
+[profile.out]
+users = ["*"]
+user = "root"
+network = "out"
+may_add = ["NET_ADMIN"]
+[profile.in]
+users = ["*"]
+user = "root"
+network = "in"
+may_add = ["NET_ADMIN"]
+"#;
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    lab.root("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    lab.write("/root/outside.sh", OUTSIDE, 0o700, "root");
+    lab.root("PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /root/outside.sh").expect_ok();
+    lab.root("sysctl -qw net.ipv4.ip_forward=0");
+    let refused = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "out", "true"]);
+    assert!(refused.code() == 125 && refused.err().contains("nat needs net.ipv4.ip_forward = 1"), "{refused}");
+    lab.log().wait("refuse", &[("user", "alice"), ("profile", "out")]);
+    lab.root("sysctl -qw net.ipv4.ip_forward=1");
+    let before = state(lab);
+    let mut alice = Member::new(lab, "alice", "out", &["--cap-add", "NET_ADMIN"]);
+    let mut bob = Member::new(lab, "bob", "in", &["--cap-add", "NET_ADMIN"]);
+    let ask = "timeout 3 bash -c 'exec 3<>/dev/tcp/203.0.113.2/7008; cat <&3'";
+    let out = alice.run(ask);
+    assert!(out.starts_with("203.0.113.1"), "masked by the machine's own: {out}");
+    assert!(alice.run("cat /etc/resolv.conf").starts_with("nameserver 203.0.113.53\n"));
+    let out = bob.run(ask);
+    assert!(!out.ends_with("code=0"), "{out}");
+    // Nobody comes in from there, and no network by way of another.
+    let address = alice.address.clone();
+    let back = format!("nsenter -t $(cat /run/outside) -n ping -c 1 -W 1 {address} >/dev/null || echo none");
+    assert_eq!(lab.root(&back).out(), "none");
+    assert!(!alice.pings(&bob.address) && !bob.pings(&address));
+    // Rules that somebody flushes are made again by the next start, for those who are there already too.
+    lab.root("nft flush ruleset");
+    let mut carol = Member::new(lab, "bob", "out", &[]);
+    assert!(carol.pings(&address) && alice.pings(&carol.address));
+    assert!(alice.run(ask).starts_with("203.0.113.1"));
+    let spoof = format!("ip addr add 172.17.99.99/16 dev eth0; ping -c 1 -W 1 -I 172.17.99.99 {}", carol.address);
+    assert!(!alice.run(&spoof).ends_with("code=0"), "and watched as before");
+    for member in [alice, bob, carol] {
+        member.end();
+    }
+    nothing_stays(lab, &before);
+}
+
+/// What stands in the way is said before anything is built.
+#[test]
+fn what_the_machine_has_already_is_not_touched() {
+    need!("nft");
+    const POLICY: &str = r#"
+[network.theirs]
+subnet = "172.17.0.0/24"
+bridge = "br0"
+[network.clash]
+subnet = "172.18.0.0/24"
+[network.routed]
+subnet = "172.19.0.0/24"
+[profile.theirs]
+users = ["*"]
+network = "theirs"
+[profile.clash]
+users = ["*"]
+network = "clash"
+[profile.routed]
+users = ["*"]
+network = "routed"
+"#;
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    lab.root("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    let run = |profile: &str| lab.run_as("alice", ["caplet", "run", "--quiet", "-p", profile, "true"]);
+    let says = |profile: &str, text: &str| {
+        let out = run(profile);
+        assert_eq!((out.code(), out.err()), (125, format!("caplet: no session: network \"{profile}\": {text}")));
+    };
+    says("theirs", "there is no bridge br0: root makes it, or leaves the key out");
+    lab.root("ip link add br0 type veth peer name br1");
+    says("theirs", "br0 is a link, and no bridge");
+    lab.root("ip link del br0; ip link add cplt-clash type veth peer name other; ip link add br0 type bridge; ip link set br0 up");
+    lab.root("ip addr add 172.17.0.1/24 dev br0; ip link add uplink type veth peer name far; ip link set uplink up; ip link set far up");
+    lab.root("ip addr add 172.19.7.1/16 dev uplink");
+    says("clash", "cplt-clash is a link, and no bridge");
+    says("routed", "its subnet 172.19.0.0/24 overlaps this machine's route by uplink");
+    lab.root("mv /usr/sbin/nft /usr/sbin/nft-away; ip addr del 172.19.7.1/16 dev uplink");
+    let out = run("routed");
+    assert_eq!(
+        (out.code(), out.err()),
+        (125, "caplet: no session: nftables (the program nft) is not installed".into())
+    );
+    lab.root("mv /usr/sbin/nft-away /usr/sbin/nft");
+    // Refusals leave nothing but what the next start takes away.
+    let left = |text: &str| -> Vec<String> {
+        let ours = |line: &&str| (line.starts_with("net.") && !line.contains(" = ")) || line.contains("caplet");
+        text.lines().filter(ours).map(str::to_owned).collect()
+    };
+    run("theirs").expect_ok();
+    let before = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        // Without a port the bridge has no carrier, which takes it a moment to notice.
+        Some(state(lab)).filter(|state| left(state).is_empty() && state.contains("br0: <NO-CARRIER"))
+    });
+    let before = before.unwrap_or_else(|| panic!("{:#?}", left(&state(lab))));
+    // A bridge of the administrator's keeps its addresses and its other ports.
+    let mut alice = Member::new(lab, "alice", "theirs", &[]);
+    let mut bob = Member::new(lab, "bob", "theirs", &[]);
+    assert!(alice.pings(&bob.address) && bob.pings("172.17.0.1"));
+    alice.end();
+    bob.end();
+    nothing_stays(lab, &before);
+}

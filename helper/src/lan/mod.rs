@@ -75,7 +75,10 @@ impl Plug {
                 alone = true; // and look again: somebody else may have been first
                 continue;
             }
-            make(lan, &script, &made, found, &mut links)?;
+            if let Err(error) = make(lan, &script, &made, found, &mut links) {
+                let _ = remove_if_empty(&lan.name, lock);
+                return Err(error);
+            }
             let put = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(script.as_bytes()));
             put.map_err(|e| crate::hygiene::io("write a network's record", &e))?;
             alone = false;
@@ -143,16 +146,19 @@ fn make(lan: &Lan, script: &str, before: &str, found: Option<(u32, String)>, lin
         }
         links.remove(&name).map_err(call("remove a bridge"))?;
     }
+    let fresh = lan.bridge.is_none() && (found.is_none() || other);
+    let routes = || std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    if let Some(route) = fresh.then(|| overlapping(lan.subnet, &routes())).flatten() {
+        return refused(format!("its subnet {} overlaps this machine's route by {route}", lan.subnet));
+    }
+    // The rules first: no bridge is ever without them.
     if lan.bridge.is_none() {
         rules::load(script)?;
     }
     if lan.antispoof {
         watch()?;
     }
-    if lan.bridge.is_none() && (found.is_none() || other) {
-        if let Some(route) = overlapping(lan.subnet, &std::fs::read_to_string("/proc/net/route").unwrap_or_default()) {
-            return refused(format!("its subnet {} overlaps this machine's route by {route}", lan.subnet));
-        }
+    if fresh {
         links.make_bridge(&name, lan.gateway, lan.subnet).map_err(call(format!("make the bridge {name}")))?;
     }
     Ok(())
@@ -294,7 +300,8 @@ pub fn sweep(folder: &OwnedFd) -> Result<(), Error> {
 /// The lock is held by nobody else.
 fn remove_if_empty(name: &str, mut lock: File) -> Result<(), Error> {
     let mut made = String::new();
-    lock.read_to_string(&mut made).map_err(|e| crate::hygiene::io("read a network's record", &e))?;
+    let read = lock.rewind().and_then(|()| lock.read_to_string(&mut made));
+    read.map_err(|e| crate::hygiene::io("read a network's record", &e))?;
     // As the first line of its rules says.
     let mut first = made.lines().next().unwrap_or_default().trim_start_matches("# ").split(' ');
     let subnet = first.next().and_then(|text| text.split_once('/'));
