@@ -3,9 +3,9 @@
 set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
-peers) programs="sudo doas bwrap firejail cado" ;; # each as far as it can be had
+peers) programs="sudo doas bwrap firejail cado iperf3" ;; # each as far as it can be had
 demo) programs="cc ip route python3 unshare setpriv ps chpasswd" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd nft" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
@@ -23,6 +23,7 @@ package() { # program, package manager
     *:sshd) echo openssh-server ;;
     apt:doas) echo opendoas ;;
     *:bwrap) echo bubblewrap ;;
+    *:nft) echo nftables ;;
     *:fusermount3) echo fuse3 ;;
     *:keyctl) echo keyutils ;;
     *:rsyslogd) echo rsyslog ;;

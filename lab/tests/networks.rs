@@ -367,10 +367,14 @@ fn nothing_of_a_network_stays() {
 }
 
 fn nothing_stays_but(lab: &Lab) {
-    (0..100).any(|_| {
+    let clean = (0..200).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
-        !lab.root("ip link").out().contains("cplt")
+        !lab.root("ip link; nft list ruleset; ls /run/caplet")
+            .out()
+            .lines()
+            .any(|l| l.contains("cplt") || l.starts_with("net.") || l.contains("caplet"))
     });
+    assert!(clean, "{}", state(lab));
 }
 
 /// A server in a network namespace of its own stands for the outside; what it sees of whoever comes.
@@ -514,4 +518,64 @@ network = "routed"
     alice.end();
     bob.end();
     nothing_stays(lab, &before);
+}
+
+/// The README's routing course, as it is written: three students, one router, static routes.
+#[test]
+fn the_routing_course_works_as_it_is_written() {
+    let Some(_) = lab() else { return };
+    let readme = include_str!("../../README.md");
+    let (_, page) = readme.split_once("**A routing course").expect("the page");
+    let blocks: Vec<&str> = page.split("```").skip(1).step_by(2).take(4).collect();
+    let [policy, student, router_lines, trial] = blocks[..] else { panic!("{blocks:?}") };
+    let users = ["alice", "bob", "carol", "tom"];
+    let lab = users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &["students"]));
+    let Some(lab) = lab.policy(policy.strip_prefix("toml").expect("a policy")).start() else { return };
+    let mut members = users.map(|user| Member::new(&lab, user, "routing", &["--cap-add", "NET_ADMIN"]));
+    let addresses = std::array::from_fn::<_, 4, _>(|n| members[n].address.clone());
+    let told = users.iter().zip(&addresses).map(|(user, address)| format!("{user}={address}\n")).collect::<String>();
+    let told = format!("{told}router={}\n", addresses[3]);
+    let lines = |block: &str| -> Vec<String> {
+        block.lines().skip(1).filter(|l| !l.starts_with('#') && !l.is_empty()).map(str::to_owned).collect()
+    };
+    let mut run = |member: usize, line: &str| {
+        let out = members[member].run(&format!("{} {line}", told.replace('\n', "; ")));
+        assert!(out.ends_with("code=0"), "{line}: {out}");
+        out
+    };
+    for n in 1..=3 {
+        for line in lines(student) {
+            run(n - 1, &line.replace("10.1.", &format!("10.{n}.")));
+        }
+    }
+    for line in lines(router_lines) {
+        run(3, &line);
+    }
+    let [ping, trace] = &lines(trial)[..] else { panic!("{trial}") };
+    assert!(run(0, ping).contains("ttl=63"), "by way of the router");
+    if caplet_lab::have("traceroute") {
+        assert!(run(0, trace).contains(&addresses[3]));
+    }
+    run(2, "ping -c 1 -I 10.3.0.1 10.1.0.1");
+    members.into_iter().for_each(Member::end);
+}
+
+#[test]
+fn check_says_what_the_machine_lacks_for_a_network() {
+    let policy = "[network.a]\nsubnet = \"172.17.0.0/16\"\nnat = true\n[network.b]\nsubnet = \"10.0.0.0/8\"\n\
+        [network.c]\nsubnet = \"172.18.0.0/16\"\nbridge = \"br7\"\n[profile.p]\nusers = [\"alice\"]\nnetwork = \"a\"\n";
+    let Some(lab) = Lab::new().user("alice", &[]).policy(policy).start() else { return };
+    lab.root("sysctl -qw net.ipv4.ip_forward=0; ip link add upl type veth peer name far; ip link set upl up; ip addr add 10.1.1.1/24 dev upl");
+    lab.root("umount /etc/resolv.conf 2>/dev/null; rm -f /etc/resolv.conf; echo nameserver 127.0.0.53 > /etc/resolv.conf; mv /usr/sbin/nft /usr/sbin/nft-x 2>/dev/null; true");
+    let said = lab.root("caplet check; true").err();
+    for text in [
+        "network \"a\": nftables (the program nft) is not installed",
+        "network \"a\": nat needs net.ipv4.ip_forward = 1",
+        "network \"a\": no dns, and the machine's own resolver listens on its loopback",
+        "network \"b\": its subnet 10.0.0.0/8 overlaps the machine's route by upl",
+        "network \"c\": there is no bridge br7",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    assert!(lab.sh("alice", "caplet list").out().contains("network \"a\" with others"));
 }

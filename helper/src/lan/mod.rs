@@ -148,7 +148,7 @@ fn make(lan: &Lan, script: &str, before: &str, found: Option<(u32, String)>, lin
     }
     let fresh = lan.bridge.is_none() && (found.is_none() || other);
     let routes = || std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    if let Some(route) = fresh.then(|| overlapping(lan.subnet, &routes())).flatten() {
+    if let Some(route) = fresh.then(|| lan.subnet.route_into(&routes(), &name)).flatten() {
         return refused(format!("its subnet {} overlaps this machine's route by {route}", lan.subnet));
     }
     // The rules first: no bridge is ever without them.
@@ -197,18 +197,6 @@ fn candidates(subnet: Subnet, gateway: Ipv4Addr, uid: u32) -> impl Iterator<Item
     let start = u32::try_from((u64::from(uid.wrapping_mul(2_654_435_769)) * u64::from(hosts)) >> 32).unwrap_or(0);
     let all = (0..hosts).map(move |n| Ipv4Addr::from(first + (start + n) % hosts));
     all.filter(move |address| *address != gateway)
-}
-
-/// The link of a route of the machine's that leads into the subnet; `/proc/net/route` (proc_pid_net(5)).
-fn overlapping(subnet: Subnet, routes: &str) -> Option<String> {
-    routes.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok().map(u32::from_be);
-        let (destination, mask) = (number(1)?, number(7)?);
-        let common = mask & subnet.mask();
-        let overlaps = mask != 0 && destination & common == u32::from(subnet.address) & common;
-        overlaps.then(|| (*fields.first().unwrap_or(&"")).to_owned())
-    })
 }
 
 /// The ports of all networks, and the addresses that they are for.
@@ -343,15 +331,5 @@ mod tests {
         }
         let first = |uid| candidates(Subnet { prefix: 16, ..subnet }, gateway, uid).next();
         assert_ne!(first(1000), first(1001));
-    }
-
-    #[test]
-    fn a_route_of_the_machine_that_overlaps_is_found() {
-        let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n\
-            eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-            eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
-        assert_eq!(overlapping(subnet([192, 168, 7, 0], 24), routes).as_deref(), Some("eth0"));
-        assert_eq!(overlapping(subnet([192, 0, 0, 0], 8), routes).as_deref(), Some("eth0"));
-        assert_eq!(overlapping(subnet([10, 0, 0, 0], 8), routes), None);
     }
 }

@@ -212,6 +212,19 @@ impl Subnet {
         bits & self.mask() == u32::from(self.address) && host != 0 && host != !self.mask()
     }
 
+    /// The link of a route of the machine's that leads into it, that of `own` apart; `routes` is `/proc/net/route`
+    /// (proc_pid_net(5)).
+    pub fn route_into(self, routes: &str, own: &str) -> Option<String> {
+        routes.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let number = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok().map(u32::from_be);
+            let (link, destination, mask) = (*fields.first()?, number(1)?, number(7)?);
+            let common = mask & self.mask();
+            let leads_in = destination & common == u32::from(self.address) & common;
+            (mask != 0 && link != own && leads_in).then(|| link.to_owned())
+        })
+    }
+
     fn overlaps(self, other: Self) -> bool {
         let mask = self.mask() & other.mask();
         u32::from(self.address) & mask == u32::from(other.address) & mask

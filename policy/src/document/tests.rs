@@ -713,3 +713,15 @@ fn networks_do_not_overlap_and_profiles_name_one_that_is_there() {
     assert_eq!(twice.len(), 1);
     assert_eq!(twice[0].help.as_deref(), Some("first in policy.toml:1"));
 }
+
+#[test]
+fn a_route_of_the_machine_that_leads_into_a_subnet_is_found() {
+    let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n\
+        eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+        eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+    let into = |a: [u8; 4], prefix, own| Subnet { address: a.into(), prefix }.route_into(routes, own);
+    assert_eq!(into([192, 168, 7, 0], 24, "x").as_deref(), Some("eth0"));
+    assert_eq!(into([192, 0, 0, 0], 8, "x").as_deref(), Some("eth0"));
+    assert_eq!(into([192, 168, 7, 0], 24, "eth0"), None);
+    assert_eq!(into([10, 0, 0, 0], 8, "x"), None);
+}
