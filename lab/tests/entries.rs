@@ -1,12 +1,18 @@
 //! Every way in that runs a login shell, taken as a person takes it; what came of it is the kernel's word.
 
-use caplet_lab::{Inside, Lab, PROBE, SSH, SharedLab, Terminal, need, shared};
+use caplet_lab::{Inside, Lab, PROBE, Running, SSH, SharedLab, Terminal, need, shared};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 
 static LAB: SharedLab = SharedLab::new();
 
 const POLICY: &str = r#"
+[profile.editors]
+users = ["stays", "stayslost"]
+network = "host"
+login = true
+linger = true
+
 [profile.student]
 groups = ["students"]
 network = "host"
@@ -14,8 +20,22 @@ login = true
 "#;
 
 /// One for each test: who logs in elsewhere does not disturb.
-const USERS: [&str; 12] =
-    ["pass", "sudash", "login", "cron", "master", "moved", "kept", "copyid", "lost", "lostmon", "lostpty", "code"];
+const USERS: [&str; 14] = [
+    "pass",
+    "sudash",
+    "login",
+    "cron",
+    "master",
+    "moved",
+    "kept",
+    "copyid",
+    "lost",
+    "lostmon",
+    "lostpty",
+    "code",
+    "stays",
+    "stayslost",
+];
 
 fn lab() -> Option<&'static Lab> {
     let lab = shared(&LAB, || {
@@ -58,7 +78,6 @@ fn all_ended(lab: &Lab, user: &str) -> usize {
     };
     let granted = ids("grant");
     assert!(lab.until(|| ids("end") == granted), "granted {granted:?}, ended {:?}", ids("end"));
-    assert_eq!(lab.log().find("grant", &[("user", user), ("profile", "student")]).len(), granted.len());
     granted.len()
 }
 
@@ -376,41 +395,84 @@ while True:
 "#;
 
 /// Through a forwarded port of a connection of its own, as an editor that comes back.
-fn through_a_forward(lab: &Lab, port: &str) -> String {
-    let control = format!("ssh {SSH} -S /home/dora/forward code@127.0.0.1");
-    let forward = format!("-M -f -N -o ExitOnForwardFailure=yes -L 7301:127.0.0.1:{port}");
+fn through_a_forward(lab: &Lab, user: &str, port: &str) -> String {
+    let control = format!("ssh {SSH} -S /home/dora/forward-{user} {user}@127.0.0.1");
+    let local = lab.uid(user) + 2000; // each its own
+    let forward = format!("-M -f -N -o ExitOnForwardFailure=yes -L {local}:127.0.0.1:{port}");
     let line = format!(
-        "{control} {forward} >/dev/null 2>&1 </dev/null || exit; cat </dev/tcp/127.0.0.1/7301; {control} -O exit 2>/dev/null"
+        "{control} {forward} >/dev/null 2>&1 </dev/null || exit; cat </dev/tcp/127.0.0.1/{local}; {control} -O exit 2>/dev/null"
     );
     lab.sh("dora", &line).expect_ok().out()
 }
 
-/// `ssh HOST bash` with a script on standard input that leaves a server: it is in the session, is found again through a
-/// forwarded port as long as that connection lives, and is gone with it. (With `linger` it is to stay; not tried here.)
-#[test]
-fn a_remote_editors_server_is_found_again_while_its_connection_lives() {
+/// Sends the script to `ssh HOST bash` as such a remote does; the client, its connection open, and the server's port.
+fn start_server(lab: &Lab, user: &str) -> (Running, String) {
     use std::io::Write;
-    need!("/usr/bin/python3");
-    let Some(lab) = lab() else { return };
-    let mut client =
-        lab.task("dora", ["bash", "-c", &format!("exec ssh {SSH} -T code@127.0.0.1 bash")]).stdin_open().spawn();
+    let line = format!("exec ssh {SSH} -T {user}@127.0.0.1 bash");
+    let mut client = lab.task("dora", ["bash", "-c", &line]).stdin_open().spawn();
     let script = format!(
         "mkdir -p .server\ncat >.server/run.py <<'END'{SERVER}END\n/usr/bin/python3 .server/run.py\necho started\n"
     );
     client.stdin.as_mut().expect("open").write_all(script.as_bytes()).expect("it reads");
     client.wait_for("started");
     let said = client.out_so_far();
-    let port = said.split_once("listening on ").and_then(|(_, rest)| rest.split_whitespace().next()).expect("a port");
-    for count in 1..=3 {
-        let answer = through_a_forward(lab, port);
+    let port = said.split_once("listening on ").and_then(|(_, rest)| rest.split_whitespace().next());
+    (client, port.expect("a port").to_owned())
+}
+
+/// Found again by its port, it goes on counting, and is where it was: the namespaces are the same each time.
+fn answers(lab: &Lab, user: &str, port: &str, counts: std::ops::RangeInclusive<u32>) {
+    let mut spaces = BTreeSet::new();
+    for count in counts {
+        let answer = through_a_forward(lab, user, port);
         assert!(answer.starts_with(&format!("answer {count}\n")), "one and the same server: {answer}");
-        Inside::of(&answer).is_session_of(lab, "code");
+        let inside = Inside::of(&answer);
+        inside.is_session_of(lab, user);
+        spaces.insert(inside.namespace("pid").to_owned());
     }
-    assert_eq!(lab.pids_of("code", "python3").len(), 1);
+    assert_eq!(spaces.len(), 1, "{spaces:?}");
+    assert_eq!(lab.pids_of(user, "python3").len(), 1);
+}
+
+/// `ssh HOST bash` with a script on standard input that leaves a server: it is in the session, is found again through a
+/// forwarded port as long as that connection lives, and is gone with it.
+#[test]
+fn a_remote_editors_server_is_found_again_while_its_connection_lives() {
+    need!("/usr/bin/python3");
+    let Some(lab) = lab() else { return };
+    let (mut client, port) = start_server(lab, "code");
+    answers(lab, "code", &port, 1..=3);
     assert_eq!(lab.log().find("grant", &[("user", "code")]).len(), 1, "a forward starts no shell");
     drop(client.stdin.take());
     assert_eq!(client.wait().code(), Some(0));
     assert!(lab.until(|| lab.pids_of("code", "").is_empty()), "{:?}", lab.processes());
     assert_ne!(lab.sh("dora", &format!("cat </dev/tcp/127.0.0.1/{port}")).code(), 0);
     assert_eq!(all_ended(lab, "code"), 1);
+}
+
+/// With `linger` it stays, whether its connection was closed or lost, in the session that it was left in; it ends with
+/// that session, whose `end` is then in the log.
+#[test]
+fn with_linger_a_remote_editors_server_outlives_its_connection() {
+    need!("/usr/bin/python3");
+    let Some(lab) = lab() else { return };
+    for (user, lost) in [("stays", false), ("stayslost", true)] {
+        let (mut client, port) = start_server(lab, user);
+        answers(lab, user, &port, 1..=1);
+        if lost {
+            client.signal(Signal::SIGKILL);
+        }
+        drop(client.stdin.take());
+        client.wait();
+        // The shell ends, the server does not.
+        assert!(lab.until(|| lab.pids_of(user, "bash").is_empty()), "{:?}", lab.processes());
+        answers(lab, user, &port, 2..=4);
+        let grant = lab.log().wait("grant", &[("user", user)]);
+        let id = grant.field("id");
+        assert!(lab.log().find("end", &[("id", &id)]).is_empty());
+        assert!(lab.run_as(user, ["caplet", "sessions"]).out().contains(&id));
+        lab.run_as(user, ["caplet", "end", &id]).expect_ok();
+        assert!(lab.until(|| lab.pids_of(user, "").is_empty()), "{:?}", lab.processes());
+        assert_eq!(all_ended(lab, user), 1);
+    }
 }
