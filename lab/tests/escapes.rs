@@ -241,13 +241,14 @@ fn d3_forwarding_leads_around_the_sessions_network_until_the_drop_in_closes_it()
 
 const PASSWORD: &str = "correct horse";
 
-/// Types the password, then sees what the shell says.
+/// Types the password, then sees what the probe says.
 fn su(lab: &Lab, words: &[&str]) -> String {
     let mut terminal = lab.task("dora", words).terminal(24, 100);
     terminal.expect("assword: ");
     terminal.send(&format!("{PASSWORD}\n"));
+    let screen = terminal.expect("probe-ends");
     terminal.wait();
-    terminal.screen()
+    screen
 }
 
 /// 4, the first half: other ways in that run the login shell, or are refused because of it.
