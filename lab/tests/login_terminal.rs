@@ -12,7 +12,7 @@ network = "host"
 login = true
 "#;
 
-const USERS: [&str; 8] = ["paster", "bytes", "flow", "modes", "pusher", "drawer", "sizes", "keys"];
+const USERS: [&str; 10] = ["paster", "bytes", "flow", "modes", "pusher", "drawer", "sizes", "keys", "both", "unread"];
 
 fn lab() -> Option<&'static Lab> {
     let lab = shared(&LAB, || {
@@ -342,4 +342,42 @@ fn keys_that_signal_reach_the_foreground_alone() {
         terminal.expect("in> ");
         leave(terminal);
     }
+}
+
+/// A program that reads and writes at once, faster on neither side than on the other.
+#[test]
+fn what_is_typed_and_what_is_shown_do_not_wait_for_each_other() {
+    let Some(lab) = lab() else { return };
+    for _ in 0..3 {
+        let mut terminal = over_ssh(lab, "both");
+        let sent = noise(1 << 20);
+        terminal
+            .send(&format!("stty raw -echo; echo re''ady; head -c {} | tee got; stty sane; echo do''ne\n", sent.len()));
+        terminal.expect("ready\n");
+        terminal.paste(sent.clone());
+        assert!(terminal.next_bytes(sent.len()) == sent);
+        terminal.expect("done\r\n");
+        terminal.expect("in> ");
+        leave(terminal);
+    }
+}
+
+/// Keys that pile up before a program that reads none of them: a lost connection ends the session all the same.
+#[test]
+fn keys_that_nobody_reads_do_not_keep_a_session_past_its_connection() {
+    let Some(lab) = lab() else { return };
+    let mut terminal = over_ssh(lab, "unread");
+    terminal.send("stty raw -echo; echo re''ady; sleep 4716\n");
+    terminal.expect("ready\n");
+    // More than every queue on the way takes; it stays in them.
+    terminal.paste(noise(4 << 20));
+    let queued = || {
+        let sockets = lab.root("ss -Htn state established '( sport = :22 )'").out();
+        sockets.lines().any(|line| line.split_whitespace().next().is_some_and(|queue| queue != "0"))
+    };
+    assert!(lab.until(queued), "sshd reads no more: its terminal is full");
+    terminal.signal(Signal::SIGKILL);
+    terminal.wait();
+    assert!(lab.until(|| lab.pids_of("unread", "").is_empty()), "{:?}", lab.processes());
+    lab.log().wait("end", &[("user", "unread")]);
 }
