@@ -108,9 +108,9 @@ impl Error {
             }
             Error::NoSession(id) => one(format!("no running session of yours has the id {id}; see: caplet sessions")),
             Error::NotYetRunning(id) => one(format!("session {id} is only just starting: try again")),
-            Error::StillEnding(id) => {
-                one(format!("session {id} was killed, and the kernel has not let its last process go yet"))
-            }
+            Error::StillEnding(id) => one(format!(
+                "session {id} was killed, but its guard does not answer (frozen, or starved by its own cgroup?)"
+            )),
             Error::Descriptor(number, what) => {
                 one(format!("descriptor {number} is {what}, which is nothing to hand into a session: redirect it"))
             }

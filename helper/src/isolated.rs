@@ -52,7 +52,12 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
     let devpts = new_devpts(real)?;
     let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
-    let Some((pid, pidfd)) = namespaces::first_process(isolation, &proc)? else {
+    plan.scheduling.give_back();
+    let made = namespaces::first_process(isolation, &proc);
+    if !matches!(made, Ok(None)) {
+        plan.scheduling.undo();
+    }
+    let Some((pid, pidfd)) = made? else {
         let pty = pty.map(|pty| (pty.slave, outer.is_some_and(|outer| outer.interactive)));
         drop(ours);
         let error = become_session(plan, &theirs, &proc, pty);

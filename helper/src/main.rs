@@ -27,6 +27,7 @@ mod policy_files;
 mod registry;
 mod rejudge;
 mod rootfs;
+mod scheduling;
 mod seccomp;
 mod sessions;
 mod supervise;
@@ -193,7 +194,7 @@ fn supervise(
         Fork::Parent(guard_pid) => {
             drop((guards_end, guards_watch));
             if let Some(watched) = watched {
-                watcher::start(watched, lan.as_deref(), &watch);
+                watcher::start(watched, lan.as_deref(), outer.as_ref().and_then(Outer::keeper), &watch);
             }
             drop((watch, plug));
             let shares_group = plan.isolation.is_none();

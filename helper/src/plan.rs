@@ -11,6 +11,7 @@ use crate::hygiene::{Inherited, Power};
 use crate::idmap::Maps;
 use crate::limits::Limits;
 use crate::rootfs::Tree;
+use crate::scheduling::Scheduling;
 use crate::sys::identity;
 use caplet_policy::capability::CapSet;
 use caplet_policy::document::{self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Subject, UserMode};
@@ -48,6 +49,8 @@ pub struct Plan {
     /// `None`: host scope.
     pub isolation: Option<Isolation>,
     pub power: Power,
+    /// What the command has back of its caller's.
+    pub scheduling: Scheduling,
 }
 
 /// The command's umask, and whether the profile says so.
@@ -136,6 +139,7 @@ impl Plan {
             user_keyring: profile.pam_session && profile.scope == Scope::Host,
             isolation,
             power: inherited.power,
+            scheduling: inherited.scheduling.clone(),
         })
     }
 }

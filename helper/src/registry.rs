@@ -55,8 +55,13 @@ impl Slot {
     }
 
     /// Writes what is known of the session, behind what was written before: the `grant` line, then its processes.
-    pub fn record(&self, text: &str) {
-        let _ = nix::unistd::write(&self.lock, text.as_bytes());
+    /// An error where not all of it was taken: a session without its record would be nobody's to see or to end.
+    pub fn record(&self, text: &str) -> Result<(), Error> {
+        match nix::unistd::write(&self.lock, text.as_bytes()) {
+            Ok(written) if written == text.len() => Ok(()),
+            Ok(_) => Err(call("write a session record")(Errno::ENOSPC)),
+            Err(errno) => Err(call("write a session record")(errno)),
+        }
     }
 
     /// Takes the record away: whoever comes next makes a new one. The lock goes with this process.

@@ -123,6 +123,9 @@ pub enum Trouble {
     SessionsInside {
         profile: OsString,
     },
+    SessionsUnclear {
+        lines: usize,
+    },
     EndWhat,
     NoSessionId(OsString),
     NoSession(String),
@@ -318,6 +321,11 @@ impl Display for Trouble {
                 f,
                 "inside a session (profile \"{}\") no other one is seen or ended; leave it first: exit",
                 safe(profile)
+            ),
+            Self::SessionsUnclear { lines } => write!(
+                f,
+                "{lines} session{} with a record that is not understood; caplet and caplet-helper must be of one version",
+                plural(*lines)
             ),
             Self::EndWhat => f.write_str("end needs the id of a session, as in: caplet end 7f3a; see: caplet sessions"),
             Self::NoSessionId(id) => write!(f, "{} is no session's id (0-9, a-f); see: caplet sessions", word(id)),

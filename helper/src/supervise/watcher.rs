@@ -1,11 +1,12 @@
 //! The watcher: it sleeps, and has a fresh helper judge the session again each minute. Root's, since the user may take
 //! no part in that; it hears nobody, and goes with the guard.
 
+use super::terminal::Keeper;
 use super::wire::{self, Cause, Report};
-use crate::lan;
 use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::process::{self, Change, Fork};
-use crate::sys::{capability, terminal};
+use crate::sys::{capability, identity, terminal};
+use crate::{caller, lan};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -26,9 +27,9 @@ const AGAIN: Duration = Duration::from_secs(6);
 const TRIES: u32 = 10;
 
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
-pub fn start(granted: Granted, lan: Option<&str>, guard: &OwnedFd) {
+pub fn start(granted: Granted, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
-        let mut watcher = Watcher { guard, address: None };
+        let mut watcher = Watcher { guard, keeper, address: None };
         let _ = watcher.run(&granted);
         if let Some(lan) = lan {
             watcher.unplug(lan);
@@ -39,6 +40,7 @@ pub fn start(granted: Granted, lan: Option<&str>, guard: &OwnedFd) {
 
 struct Watcher<'a> {
     guard: &'a OwnedFd,
+    keeper: Option<Keeper>,
     /// The session's in its network.
     address: Option<Ipv4Addr>,
 }
@@ -83,16 +85,19 @@ impl Watcher<'_> {
         }
     }
 
-    /// Keeps nothing of the caller's: no descriptor, no terminal, no folder.
+    /// Keeps nothing of the caller's but the terminal that may have to be given back: no other descriptor, no folder.
     fn retire(&self) -> Result<(), Over> {
         nix::unistd::setsid().map_err(|_| Over)?;
+        identity::set_supplementary_groups(&[]).map_err(|_| Over)?;
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let null = open("/dev/null", flags, Mode::empty()).map_err(|_| Over)?;
         for number in 0..3 {
             terminal::replace_standard(&null, number).map_err(|_| Over)?;
         }
         std::mem::forget(null); // closed with the others
-        process::close_all_but(vec![self.guard.as_raw_fd()]).map_err(|_| Over)?;
+        let mut keep = vec![self.guard.as_raw_fd()];
+        keep.extend(self.keeper.as_ref().map(|keeper| keeper.terminal.as_raw_fd()));
+        process::close_all_but(keep).map_err(|_| Over)?;
         capability::set_not_dumpable().map_err(|_| Over)?;
         nix::unistd::chdir("/").map_err(|_| Over)
     }
@@ -119,6 +124,10 @@ impl Watcher<'_> {
             if let Ok(1..) = poll(&mut waits, timeout(left)) {
                 match wire::receive(self.guard) {
                     Ok(Some((Report::Plugged(address), _))) => self.address = Some(address),
+                    // The relay was killed.
+                    Ok(Some((Report::Ending(Cause::Hangup), _))) => {
+                        self.keeper.take().iter().for_each(Keeper::restore);
+                    }
                     _ => return Err(Over),
                 }
             }
@@ -136,19 +145,21 @@ impl Watcher<'_> {
             }
             Err(_) => return Ok(None),
         };
+        let mut hangs = false;
         if let Ok(pidfd) = process::pidfd_open(child) {
             let mut waits =
                 [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut waits, timeout(PATIENCE));
             let gone = waits[1].revents().is_some_and(|events| !events.is_empty());
             if gone || waits[0].revents().is_none_or(|events| events.is_empty()) {
+                // One that waits for something waits for NSS; one that would run was starved.
+                hangs = caller::state(child).is_some_and(|state| state != 'R');
                 let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
             }
         }
         match process::wait(Some(child), libc::WEXITED) {
             Ok(Some((_, Change::Exited(code)))) => Ok(Verdict::from_code(code)),
-            // One that hangs hangs in NSS.
-            Ok(Some((_, Change::Signaled(libc::SIGKILL)))) => Ok(Some(Verdict::Unknown)),
+            Ok(Some((_, Change::Signaled(libc::SIGKILL)))) if hangs => Ok(Some(Verdict::Unknown)),
             _ => Ok(None),
         }
     }
