@@ -267,8 +267,8 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
 
 /// This thread's timer slack in nanoseconds (prctl(2)).
 pub fn timer_slack() -> Option<u64> {
-    // SAFETY: plain numbers; the value is the result.
-    u64::try_from(unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) } as i64).ok()
+    // SAFETY: plain numbers; the value is the result, which the C library's own prctl would cut to an int.
+    u64::try_from(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) }).ok()
 }
 
 /// Sets it; 0 would mean what it was at the start.
