@@ -579,3 +579,33 @@ fn check_says_what_the_machine_lacks_for_a_network() {
     }
     assert!(lab.sh("alice", "caplet list").out().contains("network \"a\" with others"));
 }
+
+/// Whatever is killed, and whenever: the next start of anything takes away what is left.
+#[test]
+fn killed_at_any_moment_it_leaves_nothing_after_the_next_start() {
+    need!("nft");
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    let plain = || lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "none", "true"]).expect_ok();
+    lab.set_policy(&format!("{POLICY}[profile.none]\nusers = [\"*\"]\n"));
+    plain();
+    let before = state(lab);
+    for round in 0..60 {
+        let line = format!(
+            "setpriv --reuid alice --regid alice --init-groups caplet run --quiet -p lab sleep 5 >/dev/null 2>&1 & \
+             sleep 0.0{:02}; pkill -KILL -x caplet-helper; pkill -KILL -x caplet; pkill -KILL -u alice; wait; true",
+            round / 2
+        );
+        lab.root(&line);
+    }
+    let clean = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        plain();
+        !lab.root("ip link; nft list ruleset; ls /run/caplet")
+            .out()
+            .lines()
+            .any(|line| line.contains("cplt") || line.contains("caplet") || line.starts_with("net."))
+    });
+    assert!(clean, "{}", lab.root("ip link; nft list ruleset; ls /run/caplet").out());
+    nothing_stays(lab, &before);
+}

@@ -276,13 +276,14 @@ pub fn unplug(words: &[std::ffi::OsString]) -> Result<i32, Error> {
 
 /// Networks that were left behind when everything of ours was killed.
 pub fn sweep(folder: &OwnedFd) -> Result<(), Error> {
-    for name in registry::networks(folder)?.into_iter().filter(|name| name != WATCH) {
-        let Ok(file) = open(folder, &name, OFlag::empty()) else { continue };
+    let all = registry::networks(folder)?;
+    for name in all.iter().filter(|name| *name != WATCH) {
+        let Ok(file) = open(folder, name, OFlag::empty()) else { continue };
         if process::try_flock(&file, true).unwrap_or(false) {
-            remove_if_empty(&name, File::from(file))?;
+            remove_if_empty(name, File::from(file))?;
         }
     }
-    Ok(())
+    if all == [WATCH] { unwatch() } else { Ok(()) }
 }
 
 /// The lock is held by nobody else.
