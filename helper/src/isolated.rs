@@ -93,8 +93,13 @@ fn names(isolation: &Isolation, place: Option<&Place>) -> Result<Option<Names>, 
     let host = nix::sys::utsname::uname().map_err(call("uname"))?.nodename().to_string_lossy().into_owned();
     let own = isolation.hostname.as_deref().unwrap_or(&host);
     let hosts = format!(
-        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{} {own}\n{} gateway\n",
-        place.address, place.gateway
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{} {own}\n{} gateway\n{}",
+        place.address,
+        place.gateway,
+        place
+            .subnet6
+            .map(|s| format!("{} {own}\n{} gateway\n", s.member(place.address), s.gateway))
+            .unwrap_or_default()
     );
     let servers = isolation.dns.iter().map(|server| format!("nameserver {server}\n")).collect::<String>();
     Ok(Some(Names { hosts, resolver: Some(servers).filter(|servers| !servers.is_empty()) }))

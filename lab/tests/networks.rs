@@ -609,3 +609,126 @@ fn killed_at_any_moment_it_leaves_nothing_after_the_next_start() {
     assert!(clean, "{}", lab.root("ip link; nft list ruleset; ls /run/caplet").out());
     nothing_stays(lab, &before);
 }
+
+/// IPv6 beside IPv4: an address that is made of the other one, a gateway, and nobody who speaks for somebody else.
+#[test]
+fn a_network_with_ipv6() {
+    need!("nft", "python3");
+    const POLICY: &str = r#"
+[network.six]
+subnet = "172.17.0.0/16"
+subnet6 = "fd00:17::/64"
+nat = true
+[network.four]
+subnet = "172.18.0.0/16"
+[profile.six]
+users = ["*"]
+user = "root"
+network = "six"
+may_add = ["NET_ADMIN"]
+[profile.self]
+users = ["*"]
+network = "six"
+may_add = ["NET_RAW"]
+[profile.four]
+users = ["*"]
+user = "root"
+network = "four"
+"#;
+    let users = ["alice", "bob", "carol", "dave"];
+    let lab = users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &[])).policy(POLICY);
+    let Some(lab) = lab.start() else { return };
+    lab.root("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0");
+    let refused = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "six", "true"]);
+    assert!(refused.err().contains("nat with a subnet6 needs IPv6 forwarding"), "{refused}");
+    lab.root("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    lab.root("ip link add uplink type veth peer name far; for l in uplink far; do ip link set $l addrgenmode none up; done; ip -6 addr add 2001:db8::1/64 dev uplink nodad");
+    let before = state(&lab);
+    let four = Member::new(&lab, "dave", "four", &[]);
+    let mut alice = Member::new(&lab, "alice", "six", &["--cap-add", "NET_ADMIN"]);
+    let mut bob = Member::new(&lab, "bob", "self", &["--cap-add", "NET_RAW"]);
+    let mut carol = Member::new(&lab, "carol", "six", &[]);
+    let sixth = |member: &Member| {
+        let bits = u32::from(member.address.parse::<std::net::Ipv4Addr>().expect("an address"));
+        std::net::Ipv6Addr::from(
+            u128::from("fd00:17::".parse::<std::net::Ipv6Addr>().expect("a subnet")) | u128::from(bits),
+        )
+        .to_string()
+    };
+    let (a, b, c) = (sixth(&alice), sixth(&bob), sixth(&carol));
+    assert!(alice.run("ip -6 -br addr show eth0").contains(&format!("{a}/64")));
+    assert!(alice.run("ip -6 route").contains("default via fd00:17::1"));
+    assert!(alice.pings(&b) && bob.pings(&a) && carol.pings("fd00:17::1"), "each other, and the gateway");
+    assert!(alice.run("cat /etc/hosts").contains("fd00:17::1 gateway"));
+    assert!(!alice.pings("2001:db8::1"), "the machine's own addresses are not theirs");
+    bob.run("tcpdump -i eth0 -n -U -w /tmp/seen >/dev/null 2>&1 & sleep 0.7");
+    let program = r#"
+import socket, struct, sys
+own, third, victim = (socket.inet_pton(socket.AF_INET6, a) for a in sys.argv[1:4])
+gateway = socket.inet_pton(socket.AF_INET6, "fd00:17::1")
+mac = lambda a: b"\x02\xca" + a[12:]
+local = lambda a: b"\xfe\x80" + b"\0" * 6 + b"\x00\xca" + a[12:13] + b"\xff\xfe" + a[13:16]
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+def sums(data):
+    data += b"\0" * (len(data) % 2)
+    t = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+def ip6(src, dst, proto, body, hops=255):
+    pseudo = src + dst + struct.pack("!IHBB", len(body), 0, 0, proto)
+    at = 2 if proto == 58 else 6
+    body = body[:at] + struct.pack("!H", sums(pseudo + body)) + body[at + 2:]
+    return struct.pack("!IHBB", 6 << 28, len(body), proto, hops) + src + dst + body
+udp = lambda port, source=1: struct.pack("!HHHH", source, port, 13, 0) + b"spoof"
+advert = lambda target, hw: b"\x88\0\0\0\x60\0\0\0" + target + b"\2\1" + hw
+all_nodes = socket.inet_pton(socket.AF_INET6, "ff02::1")
+to = lambda a: mac(a)
+multi = b"\x33\x33\0\0\0\1"
+frames = [
+    (to(victim), mac(own), ip6(third, victim, 17, udp(1111))),
+    (to(victim), mac(third), ip6(third, victim, 17, udp(1112))),
+    (to(victim), mac(own), ip6(gateway, victim, 17, udp(1113))),
+    (multi, mac(own), ip6(local(own), all_nodes, 58, b"\x86\0\0\0\x40\0\7\x08" + b"\0" * 8)),          # a router
+    (to(victim), mac(own), ip6(local(own), victim, 58, b"\x89\0\0\0\0\0\0\0" + third + third)),        # a redirect
+    (to(victim), mac(own), ip6(own, victim, 58, advert(third, mac(own)))),                              # a third is me
+    (multi, mac(own), ip6(own, all_nodes, 58, advert(gateway, mac(own)))),                              # the gateway is me
+    (to(victim), mac(own), ip6(own, victim, 17, udp(546, 547))),                                        # DHCPv6
+    (to(victim), mac(own), ip6(own, victim, 17, udp(2222))),                                            # what is allowed
+    (to(victim), mac(own), ip6(own, victim, 58, advert(own, mac(own)))),
+]
+for dst, src, body in frames:
+    s.send(dst + src + b"\x86\xdd" + body)
+"#;
+    lab.write("/usr/local/lib/spoof6.py", program, 0o644, "root");
+    let out = alice.run(&format!("python3 /usr/local/lib/spoof6.py {a} {c} {b}"));
+    assert!(out.ends_with("code=0"), "{out}");
+    let seen = bob.run("sleep 0.7; pkill -INT tcpdump; sleep 0.3; tcpdump -n -e -r /tmp/seen 2>/dev/null");
+    assert!(seen.contains(&format!("{a}.1 > {b}.2222")), "what is its own arrives: {seen}");
+    assert!(seen.contains(&format!("tgt is {a}")), "{seen}");
+    for spoofed in [
+        ".1111:",
+        ".1112:",
+        ".1113:",
+        "router advertisement",
+        "redirect",
+        ".546:",
+        &format!("tgt is {c}"),
+        "tgt is fd00:17::1",
+    ] {
+        let told = seen.lines().filter(|line| line.contains(spoofed)).filter(|line| {
+            // The gateway's and the third's own words are theirs.
+            line.contains(&format!("02:ca:{}", "ac:11")) && line.contains(&mac_of(&alice.address))
+        });
+        assert_eq!(told.collect::<Vec<_>>(), Vec::<&str>::new(), "{spoofed}");
+    }
+    assert!(carol.pings(&b) && bob.pings("fd00:17::1"), "nobody was harmed");
+    for member in [four, alice, bob, carol] {
+        member.end();
+    }
+    nothing_stays(&lab, &before);
+}
+
+fn mac_of(address: &str) -> String {
+    let octets = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
+    octets.iter().fold("02:ca".to_owned(), |mac, octet| format!("{mac}:{octet:02x}"))
+}

@@ -1,10 +1,11 @@
 //! The links of a network: its bridge, and a veth pair for each session; rtnetlink(7), `linux/if_link.h`.
 
+use super::Place;
 use super::netlink::{ACK, CREATE, Message, Netlink, attributes};
 use crate::sys::Errno;
-use caplet_policy::document::{Lan, Subnet};
+use caplet_policy::document::{Lan, Subnet, Subnet6};
 use nix::sys::socket::SockProtocol;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -36,6 +37,13 @@ const UNWATCHED: &str = "cplo";
 pub fn mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0xca, a, b, c, d]
+}
+
+/// The link-local IPv6 address that a link with that [`mac`] takes by itself (RFC 4291, appendix A).
+pub fn link_local(address: Ipv4Addr) -> Ipv6Addr {
+    let [first, b, c, d, e, f] = mac(address);
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(first ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
 /// The host's end of the link to that address: nobody else can have it while the link is there. Its name says whether
@@ -93,7 +101,8 @@ impl Links {
     }
 
     /// A bridge that has its own address from the beginning: one that follows its ports would change with them.
-    pub fn make_bridge(&mut self, name: &str, gateway: Ipv4Addr, subnet: Subnet) -> Result<u32, Errno> {
+    pub fn make_bridge(&mut self, name: &str, lan: &Lan) -> Result<u32, Errno> {
+        let (gateway, subnet) = (lan.gateway, lan.subnet);
         let message = Message::new(NEWLINK, ACK | CREATE, &link(0, 0, 0, 0))
             .text(IFLA_IFNAME, name)
             .bytes(IFLA_ADDRESS, &mac(gateway))
@@ -104,6 +113,9 @@ impl Links {
         let (index, _) = self.find(name)?.ok_or(Errno::ENODEV)?;
         self.ask(without_ipv6(index, IFF_UP, None)).or_else(|errno| self.up_without_ipv6(errno, index, None))?;
         self.add_address(index, gateway, subnet)?;
+        if let Some(subnet) = lan.subnet6 {
+            self.add_address6(index, subnet.gateway, subnet)?;
+        }
         Ok(index)
     }
 
@@ -153,16 +165,34 @@ impl Links {
         })
     }
 
-    /// In the session: its link has its address, is up, and leads everywhere.
-    pub fn settle(&mut self, address: Ipv4Addr, subnet: Subnet, gateway: Ipv4Addr) -> Result<(), Errno> {
+    /// In the session: its link has its addresses, is up, and leads everywhere.
+    pub fn settle(&mut self, place: &Place) -> Result<(), Errno> {
         let (index, _) = self.find(INSIDE)?.ok_or(Errno::ENODEV)?;
-        self.add_address(index, address, subnet)?;
+        self.add_address(index, place.address, place.subnet)?;
+        if let Some(subnet) = place.subnet6 {
+            self.add_address6(index, subnet.member(place.address), subnet)?;
+        }
         self.ask(Message::new(SETLINK, ACK, &link(0, index, IFF_UP, IFF_UP)))?;
+        self.add_route(index, libc::AF_INET, &place.gateway.octets())?;
+        place.subnet6.map_or(Ok(()), |subnet| self.add_route(index, libc::AF_INET6, &subnet.gateway.octets()))
+    }
+
+    fn add_route(&mut self, index: u32, family: i32, gateway: &[u8]) -> Result<(), Errno> {
         // struct rtmsg: main table, by the administrator, everywhere, unicast
-        let fixed = [libc::AF_INET as u8, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+        let fixed = [family as u8, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
         let (rta_oif, rta_gateway) = (4, 5);
         let message = Message::new(NEWROUTE, ACK | CREATE, &fixed);
-        self.ask(message.number(rta_oif, index).bytes(rta_gateway, &gateway.octets()))
+        self.ask(message.number(rta_oif, index).bytes(rta_gateway, gateway))
+    }
+
+    /// Without asking whether somebody else has it: nobody can.
+    fn add_address6(&mut self, index: u32, address: Ipv6Addr, subnet: Subnet6) -> Result<(), Errno> {
+        let no_dad = 2; // IFA_F_NODAD
+        let mut fixed = [libc::AF_INET6 as u8, subnet.prefix, no_dad, 0, 0, 0, 0, 0];
+        fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+        let (ifa_address, ifa_local) = (1, 2);
+        let message = Message::new(NEWADDR, ACK | CREATE, &fixed);
+        self.ask(message.bytes(ifa_local, &address.octets()).bytes(ifa_address, &address.octets()))
     }
 
     fn add_address(&mut self, index: u32, address: Ipv4Addr, subnet: Subnet) -> Result<(), Errno> {
@@ -208,6 +238,7 @@ mod tests {
         assert_eq!(address_of(&port(address, false)), Some(address));
         assert_eq!(address_of("cpltac11fe01"), Some(address));
         assert_eq!(mac(address), [2, 0xca, 172, 17, 254, 1]);
+        assert_eq!(link_local(address).to_string(), "fe80::ca:acff:fe11:fe01");
         for name in ["cplt-lab", "cplt12", "eth0", "cpltxyzxyzxy"] {
             assert_eq!(address_of(name), None, "{name}");
         }

@@ -8,7 +8,7 @@ mod rules;
 use crate::error::{Error, call};
 use crate::registry;
 use crate::sys::{Errno, process};
-use caplet_policy::document::{Lan, Subnet};
+use caplet_policy::document::{Lan, Subnet, Subnet6};
 use links::Links;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
@@ -51,6 +51,7 @@ pub struct Place {
     pub address: Ipv4Addr,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
+    pub subnet6: Option<Subnet6>,
 }
 
 impl Plug {
@@ -92,7 +93,7 @@ impl Plug {
 
     /// Gives the process's network a link of its own into this one: the user's usual address, or the next free one.
     pub fn connect(self, pid: i32, uid: u32) -> Result<Place, Error> {
-        let Lan { name, subnet, gateway, antispoof, .. } = &self.lan;
+        let Lan { name, subnet, gateway, subnet6, antispoof, .. } = &self.lan;
         let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
         for address in candidates(*subnet, *gateway, uid) {
             match links.make_port(self.bridge, &self.lan, address, pid) {
@@ -103,14 +104,15 @@ impl Plug {
                 made => made.map_err(call(format!("make a link into network \"{name}\"")))?,
             }
             if *antispoof {
-                let admitted = Tables::open().and_then(|mut t| t.admit(address).map_err(call("admit a member")));
+                let admitted =
+                    Tables::open().and_then(|mut t| t.admit(address, *subnet6).map_err(call("admit a member")));
                 admitted.inspect_err(|_| {
                     let _ = links.remove(&links::port(address, true));
                 })?;
             }
             // For whoever has inherited the descriptor too.
             let _ = process::unlock(&self.lock);
-            return Ok(Place { address, subnet: *subnet, gateway: *gateway });
+            return Ok(Place { address, subnet: *subnet, gateway: *gateway, subnet6: *subnet6 });
         }
         Err(Error::NoNetwork(format!("network \"{name}\" has no free address in {subnet}")))
     }
@@ -119,7 +121,7 @@ impl Plug {
 impl Place {
     /// In the session's network namespace.
     pub fn settle(&self) -> Result<(), Error> {
-        let settled = Links::open().and_then(|mut links| links.settle(self.address, self.subnet, self.gateway));
+        let settled = Links::open().and_then(|mut links| links.settle(self));
         settled.map_err(call("configure eth0"))
     }
 }
@@ -132,6 +134,16 @@ fn make(lan: &Lan, script: &str, before: &str, found: Option<(u32, String)>, lin
         return refused(
             "nat needs net.ipv4.ip_forward = 1 on this machine; root: sysctl -w net.ipv4.ip_forward=1".into(),
         );
+    }
+    if lan.subnet6.is_some() {
+        let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/all/{name}"));
+        if setting("disable_ipv6").map_or(true, |off| off.trim() == "1") {
+            return refused("it has a subnet6, and IPv6 is off on this machine".into());
+        }
+        if lan.nat && setting("forwarding").is_ok_and(|on| on.trim() == "0") {
+            let how = "sysctl -w net.ipv6.conf.all.forwarding=1";
+            return refused(format!("nat with a subnet6 needs IPv6 forwarding on this machine; root: {how}"));
+        }
     }
     match (&found, &lan.bridge) {
         (Some((_, kind)), _) if kind != "bridge" => return refused(format!("{name} is a link, and no bridge")),
@@ -156,25 +168,52 @@ fn make(lan: &Lan, script: &str, before: &str, found: Option<(u32, String)>, lin
         rules::load(script)?;
     }
     if lan.antispoof {
-        watch()?;
+        watch(lan.subnet6.is_some())?;
     }
     if fresh {
-        links.make_bridge(&name, lan.gateway, lan.subnet).map_err(call(format!("make the bridge {name}")))?;
+        links.make_bridge(&name, lan).map_err(call(format!("make the bridge {name}")))?;
     }
     Ok(())
 }
 
 /// Has all ports watched that are to be, with those admitted that are there. Made and removed under a lock of its own.
-fn watch() -> Result<(), Error> {
+fn watch(ipv6: bool) -> Result<(), Error> {
     let _alone = locked(WATCH, true)?;
     let mut tables = Tables::open()?;
-    if tables.watch_is_there()? {
+    if tables.watch_is_there(ipv6)? {
         return Ok(());
     }
-    rules::load(rules::ANTISPOOF)?;
+    // An older nft may not know what IPv6 needs, which then only such a network misses.
+    rules::load(&rules::antispoof(true)).or_else(|error| match ipv6 {
+        true => Err(error),
+        false => rules::load(&rules::antispoof(false)),
+    })?;
+    let known = sixths()?;
+    let of = |address: Ipv4Addr| known.iter().find(|(subnet, _)| subnet.has_host(address)).map(|(_, sixth)| *sixth);
     ports()
         .filter(|(name, _)| name.starts_with(links::WATCHED))
-        .try_for_each(|(_, address)| tables.admit(address).map_err(call("admit a member")))
+        .try_for_each(|(_, address)| tables.admit(address, of(address)).map_err(call("admit a member")))
+}
+
+/// The networks that have IPv6 too, as the first lines of their records say.
+fn sixths() -> Result<Vec<(Subnet, Subnet6)>, Error> {
+    let folder = registry::folder()?;
+    let read = |name: &String| {
+        let mut text = String::new();
+        File::from(open(&folder, name, OFlag::empty()).ok()?).read_to_string(&mut text).ok()?;
+        let fields: Vec<&str> = text.lines().next()?.trim_start_matches("# ").split(' ').collect();
+        let [subnet, _, _, sixth, gateway] = fields[..] else { return None };
+        let (address, prefix) = sixth.split_once('/')?;
+        let sixth =
+            Subnet6 { address: address.parse().ok()?, prefix: prefix.parse().ok()?, gateway: gateway.parse().ok()? };
+        Some((subnet_of(subnet)?, sixth))
+    };
+    Ok(registry::networks(&folder)?.iter().filter_map(read).collect())
+}
+
+fn subnet_of(text: &str) -> Option<Subnet> {
+    let (address, prefix) = text.split_once('/')?;
+    Some(Subnet { address: address.parse().ok()?, prefix: prefix.parse().ok()? })
 }
 
 /// With the last network the watch goes too.
@@ -293,8 +332,7 @@ fn remove_if_empty(name: &str, mut lock: File) -> Result<(), Error> {
     read.map_err(|e| crate::hygiene::io("read a network's record", &e))?;
     // As the first line of its rules says.
     let mut first = made.lines().next().unwrap_or_default().trim_start_matches("# ").split(' ');
-    let subnet = first.next().and_then(|text| text.split_once('/'));
-    let subnet = subnet.and_then(|(a, p)| Some(Subnet { address: a.parse().ok()?, prefix: p.parse().ok()? }));
+    let subnet = first.next().and_then(subnet_of);
     let own = own_bridge(name);
     if has_ports(&own) || subnet.is_some_and(|subnet| ports().any(|(_, address)| subnet.has_host(address))) {
         return Ok(());

@@ -1,11 +1,11 @@
 //! What members of a network may do, as rules of nftables in tables of the network's own: nft(8) makes them once, the
 //! few requests of each session go to the kernel directly (`linux/netfilter/nf_tables.h`).
 
-use super::links::{mac, port};
+use super::links::{link_local, mac, port};
 use super::netlink::{ACK, CREATE, Message, Netlink};
 use crate::error::{Error, call};
 use crate::sys::Errno;
-use caplet_policy::document::Lan;
+use caplet_policy::document::{Lan, Subnet6};
 use nix::sys::socket::SockProtocol;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -17,6 +17,7 @@ const INET: u8 = 1;
 const BRIDGE: u8 = 7;
 const SUBSYSTEM: u16 = 10;
 const GETTABLE: u16 = SUBSYSTEM << 8 | 1;
+const GETSET: u16 = SUBSYSTEM << 8 | 10;
 const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
 const BATCH_BEGIN: u16 = 0x10;
@@ -30,8 +31,14 @@ pub fn table(network: &str) -> String {
 /// The whole of a network's rules, which also say whether two policies mean the same by it.
 pub fn script(lan: &Lan) -> String {
     let bridge = super::bridge(lan);
-    let mut text =
-        format!("# {} {} {bridge}\n# isolate {} antispoof {}\n", lan.subnet, lan.gateway, lan.isolate, lan.antispoof);
+    let mut text = format!(
+        "# {} {} {bridge}{}\n# isolate {} antispoof {}\n",
+        lan.subnet,
+        lan.gateway,
+        sixth(lan),
+        lan.isolate,
+        lan.antispoof
+    );
     if lan.bridge.is_none() {
         let table = table(&lan.name);
         // Declared first, so that there is something to delete.
@@ -40,19 +47,43 @@ pub fn script(lan: &Lan) -> String {
     text
 }
 
-/// What a port of any network with `antispoof` may send: its own addresses, over IPv4 and ARP, and no offers of
-/// addresses. One table for all of them, so that a port that nobody has admitted can send nothing.
-pub const ANTISPOOF: &str = "table bridge caplet {
-  set members { type ifname . ether_addr . ipv4_addr; }
-  chain from_members {
+fn sixth(lan: &Lan) -> String {
+    lan.subnet6.map(|subnet| format!(" {subnet} {}", subnet.gateway)).unwrap_or_default()
+}
+
+/// What a port of any network with `antispoof` may send: its own addresses, over IPv4 and ARP and, where the network has
+/// it, IPv6, and no offers of addresses or routes. One table for all of them, so that a port that nobody has admitted
+/// can send nothing. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
+pub fn antispoof(with_ipv6: bool) -> String {
+    let (sets, rules) = match with_ipv6 {
+        true => (SETS6, RULES6),
+        false => ("", ""),
+    };
+    format!(
+        "table bridge caplet
+delete table bridge caplet
+table bridge caplet {{
+  set members {{ type ifname . ether_addr . ipv4_addr; }}
+{sets}  chain from_members {{
     type filter hook prerouting priority -300; policy accept;
     iifname != \"cplt*\" accept
     udp sport 67 drop
     ether type arp iifname . ether saddr . arp saddr ip @members iifname . arp saddr ether . arp saddr ip @members accept
     ether type ip iifname . ether saddr . ip saddr @members accept
-    drop
-  }
+{rules}    drop
+  }}
+}}
+"
+    )
 }
+
+const SETS6: &str = "  set members6 { type ifname . ether_addr . ipv6_addr; }
+  set targets6 { typeof iifname . ether saddr . @th,64,128; }
+";
+const RULES6: &str = "    udp sport 547 drop
+    icmpv6 type { nd-router-advert, nd-redirect } drop
+    icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @targets6 drop
+    ether type ip6 iifname . ether saddr . ip6 saddr @members6 accept
 ";
 /// Its name.
 const SHARED: &str = "caplet";
@@ -62,18 +93,32 @@ fn between(lan: &Lan, table: &str, bridge: &str) -> String {
     let (subnet, gateway) = (lan.subnet, lan.gateway);
     let input = match lan.host_access {
         true => "    accept\n".to_owned(),
-        false => format!("    ip daddr {gateway} icmp type echo-request accept\n    drop\n"),
+        false => {
+            let neighbours = lan.subnet6.map(|subnet| {
+                let gateway = subnet.gateway;
+                format!(
+                    "    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept\n    \
+                     ip6 daddr {gateway} icmpv6 type echo-request accept\n"
+                )
+            });
+            let neighbours = neighbours.unwrap_or_default();
+            format!("{neighbours}    ip daddr {gateway} icmp type echo-request accept\n    drop\n")
+        }
     };
-    let (out, back) = match lan.nat {
-        true => (format!("    ip saddr {subnet} accept\n"), "    ct state established,related accept\n"),
-        false => (String::new(), ""),
-    };
-    let nat = match lan.nat {
-        true => format!(
-            "  chain masked {{\n    type nat hook postrouting priority 100; policy accept;\n    \
-             ip saddr {subnet} oifname != \"{bridge}\" masquerade\n  }}\n"
-        ),
-        false => String::new(),
+    let (mut out, mut back, mut masked) = (String::new(), "", String::new());
+    if lan.nat {
+        back = "    ct state established,related accept\n";
+        let sixth = lan.subnet6.map(|subnet| format!("ip6 saddr {subnet}"));
+        for source in [Some(format!("ip saddr {subnet}")), sixth].into_iter().flatten() {
+            let _ = writeln!(out, "    {source} accept");
+            let _ = writeln!(masked, "    {source} oifname != \"{bridge}\" masquerade");
+        }
+    }
+    let nat = match masked.is_empty() {
+        false => {
+            format!("  chain masked {{\n    type nat hook postrouting priority 100; policy accept;\n{masked}  }}\n")
+        }
+        true => String::new(),
     };
     format!(
         "table inet {table} {{
@@ -134,37 +179,43 @@ impl Tables {
     /// Whether all tables that a network needs are there: whoever flushes the rules takes them along.
     pub fn are_there(&mut self, lan: &Lan) -> Result<bool, Error> {
         let own = lan.bridge.is_some() || self.is_there(INET, &table(&lan.name))?;
-        Ok(own && (!lan.antispoof || self.watch_is_there()?))
+        Ok(own && (!lan.antispoof || self.watch_is_there(lan.subnet6.is_some())?))
     }
 
-    /// Whether the table is there by which ports are watched.
-    pub fn watch_is_there(&mut self) -> Result<bool, Error> {
-        self.is_there(BRIDGE, SHARED)
+    /// Whether the table is there by which ports are watched, with what IPv6 needs.
+    pub fn watch_is_there(&mut self, ipv6: bool) -> Result<bool, Error> {
+        Ok(self.is_there(BRIDGE, SHARED)? && (!ipv6 || self.ask_for(GETSET, BRIDGE, SHARED, Some("targets6"))?))
     }
 
     fn is_there(&mut self, family: u8, table: &str) -> Result<bool, Error> {
-        match self.0.ask(Message::new(GETTABLE, ACK, &generic(family)).text(1, table)) {
+        self.ask_for(GETTABLE, family, table, None)
+    }
+
+    fn ask_for(&mut self, what: u16, family: u8, table: &str, set: Option<&str>) -> Result<bool, Error> {
+        let message = Message::new(what, ACK, &generic(family)).text(1, table);
+        let message = match set {
+            Some(set) => message.text(2, set),
+            None => message,
+        };
+        match self.0.ask(message) {
             Ok(_) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(call("ask nf_tables for a table")(errno)),
         }
     }
 
-    /// Lets a port send as its address.
-    pub fn admit(&mut self, address: Ipv4Addr) -> Result<(), Errno> {
-        let mut key = [0u8; 28];
+    /// Lets a port send as its addresses.
+    pub fn admit(&mut self, address: Ipv4Addr, subnet6: Option<Subnet6>) -> Result<(), Errno> {
+        let mut key = [0u8; 24];
         let name = port(address, true);
         key[..name.len()].copy_from_slice(name.as_bytes());
         key[16..22].copy_from_slice(&mac(address));
-        key[24..].copy_from_slice(&address.octets());
-        let (elem_table, elem_set, elem_elements, list_elem, elem_key, data_value) = (1, 2, 3, 1, 1, 1);
-        let message = Message::new(NEWSETELEM, ACK | CREATE & !(libc::NLM_F_EXCL as u16), &generic(BRIDGE))
-            .text(elem_table, SHARED)
-            .text(elem_set, "members")
-            .nest(elem_elements, &[], |m| {
-                m.nest(list_elem, &[], |m| m.nest(elem_key, &[], |m| m.bytes(data_value, &key)))
-            });
-        self.batch(message)
+        let mut elements = vec![element("members", &[&key[..], &address.octets()].concat())];
+        for own in subnet6.into_iter().flat_map(|subnet| [subnet.member(address), link_local(address)]) {
+            let key = [&key[..], &own.octets()].concat();
+            elements.extend(["members6", "targets6"].map(|set| element(set, &key)));
+        }
+        elements.into_iter().try_for_each(|element| self.batch(element))
     }
 
     /// Takes a network's table away; one that is not there is no error.
@@ -189,6 +240,15 @@ impl Tables {
         let edge = |kind| Message::new(kind, 0, &[0, 0, high, low]);
         self.0.ask_all(vec![edge(BATCH_BEGIN), message, edge(BATCH_END)]).map(drop)
     }
+}
+
+/// One more in a set of the shared table; one that is there already is no error.
+fn element(set: &str, key: &[u8]) -> Message {
+    let (elem_table, elem_set, elem_elements, list_elem, elem_key, data_value) = (1, 2, 3, 1, 1, 1);
+    Message::new(NEWSETELEM, ACK | CREATE & !(libc::NLM_F_EXCL as u16), &generic(BRIDGE))
+        .text(elem_table, SHARED)
+        .text(elem_set, set)
+        .nest(elem_elements, &[], |m| m.nest(list_elem, &[], |m| m.nest(elem_key, &[], |m| m.bytes(data_value, key))))
 }
 
 /// `struct nfgenmsg`.

@@ -2,7 +2,7 @@
 
 use crate::capability::CapSet;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where a profile stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub struct Lan {
     pub description: Option<String>,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
+    pub subnet6: Option<Subnet6>,
     pub nat: bool,
     pub isolate: bool,
     pub dns: Vec<IpAddr>,
@@ -58,6 +59,17 @@ pub struct Lan {
     pub antispoof: bool,
     /// A bridge that the administrator made; `None`: caplet's own.
     pub bridge: Option<String>,
+}
+
+/// An IPv6 network in CIDR form, with its gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet6 {
+    /// Its first address.
+    pub address: Ipv6Addr,
+    /// How many bits of it are the network's: 96 at most, the last 32 are a member's IPv4 address.
+    pub prefix: u8,
+    /// `gateway6`.
+    pub gateway: Ipv6Addr,
 }
 
 /// An IPv4 network in CIDR form; no bit of its address is a host's.

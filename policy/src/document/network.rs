@@ -3,14 +3,26 @@
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
 use super::profile::unknown;
-use super::{Lan, Location, Network, Profile, Subnet};
+use super::{Lan, Location, Network, Profile, Subnet, Subnet6};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use toml::de::DeTable;
 
-const KEYS: [&str; 10] =
-    ["description", "kind", "subnet", "gateway", "nat", "isolate", "dns", "host_access", "antispoof", "bridge"];
+const KEYS: [&str; 12] = [
+    "description",
+    "kind",
+    "subnet",
+    "gateway",
+    "nat",
+    "isolate",
+    "dns",
+    "host_access",
+    "antispoof",
+    "bridge",
+    "subnet6",
+    "gateway6",
+];
 /// Words that `network =` already means something else by.
 const TAKEN: [&str; 4] = ["private", "host", "none", "join"];
 
@@ -22,6 +34,7 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
     }
     let mut lan = Lan::new(name);
     let (mut subnet, mut gateway) = (None, None);
+    let (mut subnet6, mut gateway6) = (None, None);
     for (key, value) in table {
         let key_name = key.get_ref().as_ref();
         let mut field = Field::new(sink, key_name, value);
@@ -30,6 +43,8 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
             "kind" => drop(field.choice(&[("bridge", ())])),
             "subnet" => subnet = field.text(subnet_of),
             "gateway" => gateway = field.text(address),
+            "subnet6" => subnet6 = field.text(subnet6_of),
+            "gateway6" => gateway6 = field.text(address6),
             "nat" => lan.nat = field.boolean().unwrap_or_default(),
             "isolate" => lan.isolate = field.boolean().unwrap_or_default(),
             "dns" => lan.dns = field.list(server),
@@ -51,6 +66,14 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
     if gateway.is_some_and(|gateway| !lan.subnet.has_host(gateway)) && subnet.is_some() {
         let complaint = Complaint::new(format!("gateway {} is no address of {}", lan.gateway, lan.subnet));
         sink.fault(value_of("gateway"), complaint);
+    }
+    lan.subnet6 = subnet6.map(|subnet: Subnet6| Subnet6 { gateway: gateway6.unwrap_or(subnet.gateway), ..subnet });
+    if let (Some(gateway), false) = (gateway6, lan.subnet6.is_some_and(|subnet| subnet.has(subnet.gateway))) {
+        let complaint = match subnet6 {
+            Some(subnet) => Complaint::new(format!("gateway6 {gateway} is no address of {subnet}")),
+            None => Complaint::new("gateway6 without a subnet6"),
+        };
+        sink.fault(value_of("gateway6"), complaint);
     }
     if lan.bridge.is_some() {
         // The administrator's bridge has the administrator's rules and addresses.
@@ -75,6 +98,8 @@ pub(super) fn check_all(lans: &[Lan], mut complain: impl FnMut(usize, Complaint)
             } else if lan.subnet.overlaps(other.subnet) {
                 let text = format!("subnet {} overlaps that of network {}", lan.subnet, quoted(&other.name));
                 complain(n, Complaint::new(text).help(format!("which is {}", other.subnet)));
+            } else if lan.subnet6.zip(other.subnet6).is_some_and(|(a, b)| a.overlaps(b)) {
+                complain(n, Complaint::new(format!("subnet6 overlaps that of network {}", quoted(&other.name))));
             } else if lan.bridge.is_some() && lan.bridge == other.bridge {
                 let text = format!("the bridge of network {} is this one's too", quoted(&other.name));
                 complain(n, Complaint::new(text));
@@ -130,6 +155,31 @@ fn address(text: &str) -> Result<Ipv4Addr, Complaint> {
     text.parse().map_err(|_| Complaint::of(text, "is no IPv4 address"))
 }
 
+fn address6(text: &str) -> Result<Ipv6Addr, Complaint> {
+    text.parse().map_err(|_| Complaint::of(text, "is no IPv6 address"))
+}
+
+fn subnet6_of(text: &str) -> Result<Subnet6, Complaint> {
+    let form = || Complaint::of(text, "is no IPv6 subnet").help("as in: \"fd00:17::/64\"");
+    let (address, prefix) = text.split_once('/').ok_or_else(form)?;
+    let address: Ipv6Addr = address.parse().map_err(|_| form())?;
+    let plain = prefix.bytes().all(|b| b.is_ascii_digit()) && !prefix.starts_with('0');
+    let prefix: u8 = prefix.parse().ok().filter(|_| plain).ok_or_else(form)?;
+    if !(16..=96).contains(&prefix) {
+        return Err(Complaint::of(text, "is too large or too small").help("/16 to /96"));
+    }
+    let subnet = Subnet6 { address, prefix, gateway: Ipv6Addr::from(u128::from(address) | 1) };
+    if u128::from(address) & !subnet.mask() != 0 {
+        return Err(Complaint::of(text, "names a host of its subnet"));
+    }
+    // 2000::/3 and fc00::/7
+    let first = address.octets()[0];
+    if first >> 5 != 1 && first >> 1 != 0x7e {
+        return Err(Complaint::of(text, "is not for hosts").help("one of fd00::/8, or of the addresses that are yours"));
+    }
+    Ok(subnet)
+}
+
 fn server(text: &str) -> Result<IpAddr, Complaint> {
     text.parse().map_err(|_| Complaint::of(text, "is no address of a name server"))
 }
@@ -179,6 +229,7 @@ impl Lan {
             description: None,
             subnet,
             gateway: subnet.first(),
+            subnet6: None,
             nat: false,
             isolate: false,
             dns: Vec::new(),
@@ -186,6 +237,33 @@ impl Lan {
             antispoof: true,
             bridge: None,
         }
+    }
+}
+
+impl Subnet6 {
+    fn mask(self) -> u128 {
+        u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0)
+    }
+
+    /// The address of the member that has this IPv4 address.
+    pub fn member(self, address: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.address) | u128::from(u32::from(address)))
+    }
+
+    fn has(self, address: Ipv6Addr) -> bool {
+        let bits = u128::from(address);
+        bits & self.mask() == u128::from(self.address) && bits & !self.mask() != 0
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        let mask = self.mask() & other.mask();
+        u128::from(self.address) & mask == u128::from(other.address) & mask
+    }
+}
+
+impl std::fmt::Display for Subnet6 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

@@ -725,3 +725,29 @@ fn a_route_of_the_machine_that_leads_into_a_subnet_is_found() {
     assert_eq!(into([192, 168, 7, 0], 24, "eth0"), None);
     assert_eq!(into([10, 0, 0, 0], 8, "x"), None);
 }
+
+#[test]
+fn a_network_may_have_ipv6_too() {
+    let document = good("[network.lab]\nsubnet = \"172.17.0.0/16\"\nsubnet6 = \"fd00:17::/64\"\n");
+    let subnet = document.networks[0].subnet6.unwrap();
+    assert_eq!((subnet.to_string(), subnet.gateway.to_string()), ("fd00:17::/64".into(), "fd00:17::1".into()));
+    assert_eq!(subnet.member([172, 17, 1, 2].into()).to_string(), "fd00:17::ac11:102");
+    let other = "[network.lab]\nsubnet = \"172.17.0.0/16\"\nsubnet6 = \"2001:db8::/32\"\ngateway6 = \"2001:db8::5\"\n";
+    assert_eq!(good(other).networks[0].subnet6.unwrap().gateway.to_string(), "2001:db8::5");
+    for (line, fault) in [
+        ("subnet6 = \"fd00::1/64\"", "2:11+12 \"fd00::1/64\" names a host of its subnet"),
+        ("subnet6 = \"fd00::/97\"", "2:11+11 \"fd00::/97\" is too large or too small | /16 to /96"),
+        ("subnet6 = \"10.0.0.0/8\"", "2:11+12 \"10.0.0.0/8\" is no IPv6 subnet | as in: \"fd00:17::/64\""),
+        ("gateway6 = \"fd00::1\"", "2:12+9 gateway6 without a subnet6"),
+    ] {
+        assert_eq!(network(line), [fault], "{line}");
+    }
+    assert_eq!(network("subnet6 = \"fe80::/64\"").len(), 1);
+    assert_eq!(network("subnet6 = \"ff02::/64\"").len(), 1);
+    assert_eq!(
+        network("subnet6 = \"fd00::/64\"\ngateway6 = \"fd01::1\""),
+        ["3:12+9 gateway6 fd01::1 is no address of fd00::/64"]
+    );
+    let two = "[network.a]\nsubnet = \"10.1.0.0/16\"\nsubnet6 = \"fd00::/32\"\n[network.b]\nsubnet = \"10.2.0.0/16\"\nsubnet6 = \"fd00:0:7::/64\"\n";
+    assert_eq!(faults(two), ["4:10+1 subnet6 overlaps that of network \"a\""]);
+}
