@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado iperf3" ;; # each as far as it can be had
-demo) programs="cc ip route python3 unshare setpriv ps chpasswd" ;;
+demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
 *) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft" ;;
 esac
 package() { # program, package manager
