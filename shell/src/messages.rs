@@ -26,6 +26,11 @@ pub enum Trouble {
     Internal,
     /// Why a login is without the wishes of `config.toml`; escaped already.
     NoWish(String),
+    /// The same of its shell alone.
+    NoShellWish {
+        fault: String,
+        instead: OsString,
+    },
     /// A word that no login program says.
     LoginWord(OsString),
     /// The first word is no subcommand: it, the rest, and what the line was probably meant to be.
@@ -209,6 +214,7 @@ impl Display for Trouble {
         match self {
             Self::Internal => f.write_str("a fault in caplet itself; nothing was started by it"),
             Self::NoWish(fault) => write!(f, "{fault}; this login goes on without these wishes"),
+            Self::NoShellWish { fault, instead } => write!(f, "{fault}; this login goes on with {}", safe(instead)),
             Self::LoginWord(text) => {
                 write!(f, "a login shell takes -l and -c COMMAND, not {}; more: caplet run", word(text))
             }
