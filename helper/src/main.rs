@@ -107,7 +107,7 @@ fn run() -> Result<i32, Error> {
     let policy = policy.map_err(|error| trail.fault(error))?;
     let verdict = consider(&policy, &caller, &moment, &person, &request);
     let grant = match request.verb {
-        Verb::Judge => return answer(&mut trail, &request, verdict),
+        Verb::Judge => return answer(&mut trail, power, &person, &request, verdict),
         Verb::List => {
             trail.probe("list", &request, &verdict);
             return list(&policy, &caller, &moment);
@@ -249,11 +249,22 @@ fn announce(grant: &Grant, request: &Request, power: Power) {
 }
 
 /// `--dry-run`.
-fn answer(trail: &mut Trail<'_>, request: &Request, verdict: Result<Grant, Refusal>) -> Result<i32, Error> {
+fn answer(
+    trail: &mut Trail<'_>,
+    power: Power,
+    person: &Person,
+    request: &Request,
+    verdict: Result<Grant, Refusal>,
+) -> Result<i32, Error> {
     trail.probe("judge", request, &verdict);
     let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
     if request.non_interactive && grant.profile().auth == Auth::Password {
         return Err(Error::Refused(authenticate::not_asked(&grant.profile().name).into()));
+    }
+    // Asked by a login that would go on without its wishes: a "yes" here and a "no" later would lock its user out.
+    let max = grant.profile().max_sessions;
+    if request.login && power == Power::Setuid && registry::is_full(person.uid, max)? {
+        return Err(Error::TooMany(max));
     }
     let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
     let scope = trail::scope_name(grant.profile().scope);

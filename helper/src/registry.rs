@@ -166,6 +166,12 @@ pub fn live(of: Option<u32>) -> Result<Vec<Live>, Error> {
     Ok(names.filter_map(|name| read_live(&folder, &name)).collect())
 }
 
+/// Whether [`Slot::take`] would find no place. Takes none.
+pub fn is_full(uid: u32, max: u32) -> Result<bool, Error> {
+    let folder = folder()?;
+    Ok((0..max).all(|number| read_live(&folder, &format!("{uid}.{number}")).is_some()))
+}
+
 fn read_live(folder: &OwnedFd, name: &str) -> Option<Live> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = openat(folder, name, flags, Mode::empty()).ok()?;

@@ -6,13 +6,18 @@ static LAB: SharedLab = SharedLab::new();
 
 const POLICY: &str = r#"
 [profile.student]
-users = ["alice", "bob", "carol", "dave", "erin"]
+users = ["alice", "bob", "carol", "dave", "erin", "frank"]
 login = true
 
 [profile.more]
 users = ["alice", "bob", "carol", "erin"]
 login = true
 may_add = ["NET_ADMIN"]
+
+[profile.one]
+users = ["frank"]
+login = true
+max_sessions = 1
 
 [profile.asks]
 users = ["bob"]
@@ -37,7 +42,7 @@ may_add = ["NET_ADMIN"]
 
 fn lab() -> Option<&'static Lab> {
     let lab = shared(&LAB, || {
-        let users = ["alice", "bob", "carol", "dave", "erin"];
+        let users = ["alice", "bob", "carol", "dave", "erin", "frank"];
         users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &[])).policy(POLICY)
     })?;
     static READY: std::sync::Once = std::sync::Once::new();
@@ -160,6 +165,19 @@ fn nothing_at_its_place_holds_a_login() {
     // What is right is read: the same text of carol's own.
     wish(lab, "carol", "profile = \"more\"\n");
     assert!(login(lab, "carol").expect_ok().out().contains("more /bin/bash"));
+}
+
+#[test]
+fn a_profile_that_has_no_place_left_costs_the_wish_and_not_the_login() {
+    let Some(lab) = lab() else { return };
+    wish(lab, "frank", "profile = \"one\"\n");
+    let line = "echo in-$CAPLET_PROFILE; exec sleep 60";
+    let first = lab.task("frank", ["/usr/bin/caplet-shell", "-c", line]).env("HOME", "/home/frank").spawn();
+    first.wait_for("in-one");
+    assert_eq!(login(lab, "frank").expect_ok().out(), NONE);
+    assert!(screen(lab, "frank").contains(": you have 1 sessions already, as many as the profile allows"));
+    // Only what is wished for a login asks so: elsewhere a dry run is the policy's word alone.
+    lab.sh("frank", "caplet run --dry-run -p one id").expect_ok();
 }
 
 /// What no judge foresees ends the login; a request of one's own has no wishes, and is the way back.
