@@ -35,7 +35,7 @@ fi
 
 # From here on: inside the throwaway machine.
 # Whoever has these names on the real machine, and a policy that is installed there, are not part of the story.
-for name in alice tim rita mallory; do
+for name in alice bob tim rita mallory; do
     userdel "$name" 2>/dev/null || true
     groupdel "$name" 2>/dev/null || true
 done
@@ -43,6 +43,7 @@ rm -rf /etc/caplet
 groupadd -f students
 groupadd -f timekeepers
 useradd -m -s /bin/bash -G students alice
+useradd -m -s /bin/bash -G students bob
 useradd -m -s /bin/bash -G timekeepers tim
 useradd -m -s /bin/bash rita
 useradd -m -s /bin/bash mallory
@@ -64,6 +65,17 @@ user    = "root"
 description = "Networks course: routes, bridges, firewalls in a network of your own"
 groups  = ["students"]
 user    = "root"
+may_add = ["NET_ADMIN"]
+
+[network.lab]
+subnet  = "172.21.0.0/16"
+gateway = "172.21.254.254"
+
+[profile.course]
+description = "Networks course: an eth0 in a network with your classmates"
+groups  = ["students"]
+user    = "root"
+network = "lab"
 may_add = ["NET_ADMIN"]
 
 [profile.oslab]
@@ -220,6 +232,31 @@ told "the attempt is in the log, and the record came from uid 0" has "[sender ui
 as rita 'echo "correct horse" | caplet run -S -p priority grep CapEff /proc/self/status'
 told "the right one is taken" is 0
 told "the kernel says SYS_NICE (bit 23), and nothing else" has "0000000000800000"
+
+echo
+echo "== 8. An eth0 of one's own, in a network with classmates"
+before=$(host_state)
+rules=$(nft list ruleset)
+as alice 'caplet run -p course route add -net 192.168.0.0/24 gw 172.21.254.254 eth0'
+told "without NET_ADMIN the route is refused" has "SIOCADDRT: Operation not permitted"
+as alice 'caplet run -p course --cap-add NET_ADMIN sh -c "route add -net 192.168.0.0/24 gw 172.21.254.254 eth0 && route -n"'
+told "with it, it is there" has "192.168.0.0     172.21.254.254  255.255.255.0"
+setpriv --reuid bob --regid bob --init-groups --reset-env bash -c 'caplet run -p course sh -c "ip -4 -br addr show eth0 >/tmp/told; sleep 60"' >/dev/null 2>&1 </dev/null &
+for _ in $(seq 100); do
+    bobs=$(caplet sessions --json | grep -m1 -o '"id": "[0-9a-f]*"' | tr -dc 0-9a-f | cut -c2-) && [ -n "$bobs" ] && break
+    sleep 0.05
+done
+show 'caplet sessions'
+bob=172.21.$(ip -o link | grep -o 'cpltac15[0-9a-f]*' | head -1 | sed 's/cpltac15\(..\)\(..\)/\1 \2/' | { read -r a b; echo "$((0x$a)).$((0x$b))"; })
+as alice "caplet run -p course ping -c 1 -W 2 $bob"
+told "a classmate answers" has "1 received"
+show "caplet end $bobs"
+wait %2 2>/dev/null || true
+for _ in $(seq 100); do
+    [ "$before$rules" != "$(host_state)$(nft list ruleset)" ] || break
+    sleep 0.1
+done
+told "with the last session its bridge and rules are gone" [ "$before$rules" = "$(host_state)$(nft list ruleset)" ]
 
 echo
 if [ "$failed" = 0 ]; then

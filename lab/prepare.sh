@@ -3,12 +3,12 @@
 set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
-peers) programs="sudo doas bwrap firejail cado" ;; # each as far as it can be had
+peers) programs="sudo doas bwrap firejail cado iperf3" ;; # each as far as it can be had
 deb) programs="cc dpkg-buildpackage dh objdump" ;;
 rpm) programs="cc rpmbuild objdump" ;;
 packages) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish mmdebstrap systemd-nspawn createrepo_c dnf" ;;
-demo) programs="cc ip route python3 unshare setpriv ps chpasswd" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd" ;;
+demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
@@ -34,6 +34,7 @@ package() { # program, package manager
     apt:createrepo_c) echo createrepo-c ;;
     dnf:shellcheck) echo ShellCheck ;;
     *:bwrap) echo bubblewrap ;;
+    *:nft) echo nftables ;;
     *:fusermount3) echo fuse3 ;;
     *:keyctl) echo keyutils ;;
     *:rsyslogd) echo rsyslog ;;
@@ -43,6 +44,13 @@ package() { # program, package manager
     apt:chage | apt:chpasswd) echo passwd ;;
     dnf:chage | dnf:chpasswd) echo shadow-utils ;;
     dnf:auditd) echo audit ;;
+    apt:crontab) echo cron ;;
+    dnf:crontab) echo cronie ;;
+    *:atd) echo at ;;
+    apt:vi) echo vim-tiny ;;
+    dnf:vi) echo vim-minimal ;;
+    apt:script) echo bsdutils ;;
+    dnf:script) echo util-linux ;;
     apt:capsh) echo libcap2-bin ;;
     dnf:capsh) echo libcap ;;
     *) echo "$1" ;;

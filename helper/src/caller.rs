@@ -170,6 +170,11 @@ pub fn parent(pid: i32) -> Option<i32> {
     i32::try_from(number(&stat_fields(&pid.to_string())?, 1)?).ok()
 }
 
+/// The state of a process: R, S, D, ...
+pub fn state(pid: i32) -> Option<char> {
+    stat_fields(&pid.to_string())?.first()?.chars().next()
+}
+
 /// When a process began, in seconds since boot.
 pub fn started(pid: i32) -> Option<f64> {
     let ticks = number(&stat_fields(&pid.to_string())?, 19)?;

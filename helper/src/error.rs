@@ -50,6 +50,8 @@ pub enum Error {
     Descriptor(i32, &'static str),
     /// No user namespace can be made.
     NoUserNamespace(&'static str),
+    /// The profile's network cannot be had.
+    NoNetwork(String),
     /// The kernel is older than sessions need.
     OldKernel(String),
     /// The user's range in `/etc/subuid` or `/etc/subgid` cannot be used.
@@ -106,13 +108,14 @@ impl Error {
             }
             Error::NoSession(id) => one(format!("no running session of yours has the id {id}; see: caplet sessions")),
             Error::NotYetRunning(id) => one(format!("session {id} is only just starting: try again")),
-            Error::StillEnding(id) => {
-                one(format!("session {id} was killed, and the kernel has not let its last process go yet"))
-            }
+            Error::StillEnding(id) => one(format!(
+                "session {id} was killed, but its guard does not answer (frozen, or starved by its own cgroup?)"
+            )),
             Error::Descriptor(number, what) => {
                 one(format!("descriptor {number} is {what}, which is nothing to hand into a session: redirect it"))
             }
             Error::NoUserNamespace(why) => one(format!("no isolated session: {why}")),
+            Error::NoNetwork(why) => one(format!("no session: {}", for_terminal(why.as_bytes()))),
             Error::OldKernel(release) => {
                 one(format!("kernel {} is too old: sessions need Linux 5.14", for_terminal(release.as_bytes())))
             }

@@ -16,7 +16,12 @@ use std::os::fd::OwnedFd;
 pub fn start(plan: Plan) -> Result<Started, Error> {
     plan.limits.raise()?;
     let (ours, theirs) = wire::pair()?;
-    match process::fork().map_err(call("fork"))? {
+    plan.scheduling.give_back();
+    let forked = process::fork();
+    if !matches!(forked, Ok(Fork::Child)) {
+        plan.scheduling.undo();
+    }
+    match forked.map_err(call("fork"))? {
         Fork::Child => {
             drop(ours);
             let error = become_command(plan, &theirs);

@@ -2,6 +2,7 @@
 //! worked. Runs before anything else does; after it the helper starts from a known state.
 
 use crate::error::{Error, call};
+use crate::scheduling::Scheduling;
 use crate::sys::{self, Errno, process};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::{CString, OsString};
@@ -28,6 +29,7 @@ pub struct Inherited {
     /// Signals ignored by the caller on purpose (nohup, a shell's background job).
     pub ignored: Vec<i32>,
     pub power: Power,
+    pub scheduling: Scheduling,
 }
 
 /// Signals whose being ignored is a wish of the caller's for the command.
@@ -58,11 +60,13 @@ pub fn take_over() -> Result<Inherited, Error> {
         sys::capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE, 0)"))?;
         default_securebits()?;
     }
+    // Nobody but the user waits for a build tree's.
+    let scheduling = if power == Power::Setuid { Scheduling::take() } else { Scheduling::default() };
     let limits = take_limits()?;
     let umask = umask(Mode::from_bits_truncate(0o077)).bits();
     process::close_from(3).map_err(call("close_range(3)"))?;
     let environment = take_environment();
-    Ok(Inherited { argv, environment, limits, umask, ignored, power })
+    Ok(Inherited { argv, environment, limits, umask, ignored, power, scheduling })
 }
 
 /// The caller's securebits would change what setresuid(2) does to the helper's own capabilities; locked ones refuse.

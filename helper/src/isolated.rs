@@ -4,10 +4,11 @@
 use crate::caller::Person;
 use crate::capset;
 use crate::error::{Error, OURS, call};
+use crate::lan::{Place, Plug};
 use crate::launch::Start;
 use crate::namespaces;
 use crate::plan::{Isolation, Plan};
-use crate::rootfs::Tree;
+use crate::rootfs::{Names, Tree};
 use crate::supervise::guard::Started;
 use crate::supervise::init::{self, Foreground};
 use crate::supervise::terminal::{Outer, Pty, new_devpts};
@@ -20,8 +21,17 @@ use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
+/// The ends of the lines to those around the guard.
+#[derive(Debug)]
+pub struct Around<'a> {
+    pub relay: &'a OwnedFd,
+    pub watcher: Option<&'a OwnedFd>,
+    pub outer: Option<&'a Outer>,
+}
+
 /// Builds the session around a new PID 1, which waits until all of it stands.
-pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>) -> Result<Started, Error> {
+pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>) -> Result<Started, Error> {
+    let Around { relay, watcher, outer } = around;
     let Some(isolation) = &plan.isolation else {
         return Err(Error::NotAsGranted("no isolation was planned".into()));
     };
@@ -42,7 +52,12 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     let devpts = new_devpts(real)?;
     let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
-    let Some((pid, pidfd)) = namespaces::first_process(isolation, &proc)? else {
+    plan.scheduling.give_back();
+    let made = namespaces::first_process(isolation, &proc);
+    if !matches!(made, Ok(None)) {
+        plan.scheduling.undo();
+    }
+    let Some((pid, pidfd)) = made? else {
         let pty = pty.map(|pty| (pty.slave, outer.is_some_and(|outer| outer.interactive)));
         drop(ours);
         let error = become_session(plan, &theirs, &proc, pty);
@@ -51,9 +66,15 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
     };
     drop(theirs);
     let build = || {
+        let place = plug.map(|plug| plug.connect(pid, person.uid)).transpose()?;
+        if let (Some(place), Some(watcher)) = (&place, watcher) {
+            let told = wire::send(watcher, Report::Plugged(place.address), None);
+            told.map_err(call("tell the watcher"))?;
+        }
         process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;
-        let (kernel, user) = user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), real)?;
-        Tree::build(&isolation.tree, user, kernel, &devpts, real)?;
+        let (kernel, user) = user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), place.as_ref(), real)?;
+        let tree = Tree { names: names(isolation, place.as_ref())?, ..isolation.tree.clone() };
+        tree.build(user, kernel, &devpts, real)?;
         if let Some(pty) = &pty {
             wire::send(relay, Report::Terminal, Some(&pty.master)).map_err(call("hand the terminal to the relay"))?;
         }
@@ -64,6 +85,24 @@ pub fn start(plan: Plan, person: &Person, relay: &OwnedFd, outer: Option<&Outer>
         return Err(error);
     }
     Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger })
+}
+
+/// What a member of a network finds in `/etc/hosts` and `/etc/resolv.conf`.
+fn names(isolation: &Isolation, place: Option<&Place>) -> Result<Option<Names>, Error> {
+    let Some(place) = place else { return Ok(None) };
+    let host = nix::sys::utsname::uname().map_err(call("uname"))?.nodename().to_string_lossy().into_owned();
+    let own = isolation.hostname.as_deref().unwrap_or(&host);
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{} {own}\n{} gateway\n{}",
+        place.address,
+        place.gateway,
+        place
+            .subnet6
+            .map(|s| format!("{} {own}\n{} gateway\n", s.member(place.address), s.gateway))
+            .unwrap_or_default()
+    );
+    let servers = isolation.dns.iter().map(|server| format!("nameserver {server}\n")).collect::<String>();
+    Ok(Some(Names { hosts, resolver: Some(servers).filter(|servers| !servers.is_empty()) }))
 }
 
 /// Without installation: a user namespace of the user's own, in which the build runs as its uid 0.

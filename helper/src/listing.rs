@@ -27,7 +27,7 @@ fn line(profile: &Profile) -> Line {
         .field("name", &profile.name)
         .field("scope", scope_name(profile.scope))
         .field("user", if profile.user == UserMode::Root { "root" } else { "self" })
-        .field("network", if profile.network == Network::Host { "host" } else { "private" })
+        .field("network", network_name(&profile.network))
         .field(
             "home",
             match profile.home {
@@ -57,5 +57,13 @@ fn until(moment: Moment) -> String {
             format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year, t.month, t.day, t.hour, t.minute, t.second)
         }
         Moment::Unix(seconds) => until(Moment::Local(crate::sys::identity::local_time(seconds))),
+    }
+}
+
+fn network_name(network: &Network) -> &str {
+    match network {
+        Network::Host => "host",
+        Network::Private => "private",
+        Network::Named(name) => name,
     }
 }

@@ -16,6 +16,7 @@ mod hygiene;
 mod idmap;
 mod isolated;
 mod journal;
+mod lan;
 mod launch;
 mod limits;
 mod listing;
@@ -26,6 +27,7 @@ mod policy_files;
 mod registry;
 mod rejudge;
 mod rootfs;
+mod scheduling;
 mod seccomp;
 mod sessions;
 mod supervise;
@@ -40,6 +42,7 @@ use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
 use hygiene::Power;
+use lan::Plug;
 use plan::Plan;
 use rejudge::Granted;
 use std::os::fd::OwnedFd;
@@ -81,6 +84,9 @@ fn run() -> Result<i32, Error> {
     if words.first().is_some_and(|word| word == rejudge::VERB) {
         return rejudge::answer(words);
     }
+    if words.first().is_some_and(|word| word == lan::VERB) {
+        return lan::unplug(words);
+    }
     let request = Request::decode(words).map_err(Error::Usage)?;
     match request.verb {
         Verb::Forget => return forget(power),
@@ -101,7 +107,7 @@ fn run() -> Result<i32, Error> {
     let policy = policy.map_err(|error| trail.fault(error))?;
     let verdict = consider(&policy, &caller, &moment, &person, &request);
     let grant = match request.verb {
-        Verb::Judge => return answer(&mut trail, &request, verdict),
+        Verb::Judge => return answer(&mut trail, power, &person, &request, verdict),
         Verb::List => {
             trail.probe("list", &request, &verdict);
             return list(&policy, &caller, &moment);
@@ -119,6 +125,8 @@ fn run() -> Result<i32, Error> {
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
+    let plug = plug(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
+    let before = Before { plug, ..before };
     let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
@@ -133,6 +141,18 @@ struct Before {
     relays_end: OwnedFd,
     /// The guard's and the watcher's ends.
     watch: (OwnedFd, OwnedFd),
+    plug: Option<Plug>,
+}
+
+/// The network that the session gets a link into, made if it is not there.
+fn plug(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Plug>, Error> {
+    let Some(lan) = grant.lan() else { return Ok(None) };
+    if power == Power::None {
+        let why = "a network with others needs the installed helper; without it: network = \"private\"";
+        return Err(Error::NoNetwork(why.into()));
+    }
+    trail.journal()?; // with root's ids from here on
+    Plug::prepare(lan).map(Some)
 }
 
 impl Before {
@@ -144,7 +164,7 @@ impl Before {
         let (guards_end, relays_end) = wire::pair()?;
         let watch = wire::pair()?;
         nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-        Ok(Self { outer, parent, guards_end, relays_end, watch })
+        Ok(Self { outer, parent, guards_end, relays_end, watch, plug: None })
     }
 }
 
@@ -156,7 +176,8 @@ fn supervise(
     watched: Option<Granted>,
     before: Before,
 ) -> Result<i32, Error> {
-    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch) } = before;
+    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch), plug } = before;
+    let lan = plug.as_ref().map(|plug| plug.name().to_owned());
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
@@ -168,14 +189,14 @@ fn supervise(
         Fork::Child => {
             drop((relays_end, parent, watch));
             let watcher = watched.is_some().then_some(guards_watch);
-            guard::run(plan, recorded, &guards_end, watcher, outer)
+            guard::run(plan, recorded, &guards_end, watcher, outer, plug)
         }
         Fork::Parent(guard_pid) => {
             drop((guards_end, guards_watch));
             if let Some(watched) = watched {
-                watcher::start(watched, &watch);
+                watcher::start(watched, lan.as_deref(), outer.as_ref().and_then(Outer::keeper), &watch);
             }
-            drop(watch);
+            drop((watch, plug));
             let shares_group = plan.isolation.is_none();
             let ignored = plan.ignored.clone();
             if plan.power == Power::Setuid {
@@ -228,11 +249,22 @@ fn announce(grant: &Grant, request: &Request, power: Power) {
 }
 
 /// `--dry-run`.
-fn answer(trail: &mut Trail<'_>, request: &Request, verdict: Result<Grant, Refusal>) -> Result<i32, Error> {
+fn answer(
+    trail: &mut Trail<'_>,
+    power: Power,
+    person: &Person,
+    request: &Request,
+    verdict: Result<Grant, Refusal>,
+) -> Result<i32, Error> {
     trail.probe("judge", request, &verdict);
     let grant = verdict.map_err(|refusal| Error::Refused(refusal.lines().to_vec()))?;
     if request.non_interactive && grant.profile().auth == Auth::Password {
         return Err(Error::Refused(authenticate::not_asked(&grant.profile().name).into()));
+    }
+    // Asked by a login that would go on without its wishes: a "yes" here and a "no" later would lock its user out.
+    let max = grant.profile().max_sessions;
+    if request.login && power == Power::Setuid && registry::is_full(person.uid, max)? {
+        return Err(Error::TooMany(max));
     }
     let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
     let scope = trail::scope_name(grant.profile().scope);

@@ -11,6 +11,7 @@ use crate::hygiene::{Inherited, Power};
 use crate::idmap::Maps;
 use crate::limits::Limits;
 use crate::rootfs::Tree;
+use crate::scheduling::Scheduling;
 use crate::sys::identity;
 use caplet_policy::capability::CapSet;
 use caplet_policy::document::{self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Subject, UserMode};
@@ -19,6 +20,7 @@ use caplet_policy::request::{Request, Start};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::{CString, OsString};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,8 @@ pub struct Plan {
     /// `None`: host scope.
     pub isolation: Option<Isolation>,
     pub power: Power,
+    /// What the command has back of its caller's.
+    pub scheduling: Scheduling,
 }
 
 /// The command's umask, and whether the profile says so.
@@ -86,6 +90,8 @@ pub struct Isolation {
     /// Whether the limit on them must stand above the session: it holds CAP_SYS_RESOURCE.
     pub ceiling: bool,
     pub private_network: bool,
+    /// Name servers of the network that the session is in.
+    pub dns: Vec<IpAddr>,
     /// Whether what the command leaves behind goes on.
     pub linger: bool,
     /// Where the name of an agent's socket is sshd's: it is bound if the socket is.
@@ -133,6 +139,7 @@ impl Plan {
             user_keyring: profile.pam_session && profile.scope == Scope::Host,
             isolation,
             power: inherited.power,
+            scheduling: inherited.scheduling.clone(),
         })
     }
 }
@@ -245,7 +252,7 @@ fn front_end(power: Power) -> PathBuf {
 impl Isolation {
     fn of(grant: &Grant, person: &Person, power: Power, held: CapSet) -> Result<Self, Error> {
         let profile = grant.profile();
-        let private_network = profile.network == Network::Private;
+        let private_network = profile.network != Network::Host;
         let mut namespaces =
             libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
         if private_network {
@@ -265,6 +272,7 @@ impl Isolation {
             nested: profile.nested_userns,
             ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
+            dns: grant.lan().map(|lan| lan.dns.clone()).unwrap_or_default(),
             linger: profile.linger,
             agent: None,
         })

@@ -55,8 +55,13 @@ impl Slot {
     }
 
     /// Writes what is known of the session, behind what was written before: the `grant` line, then its processes.
-    pub fn record(&self, text: &str) {
-        let _ = nix::unistd::write(&self.lock, text.as_bytes());
+    /// An error where not all of it was taken: a session without its record would be nobody's to see or to end.
+    pub fn record(&self, text: &str) -> Result<(), Error> {
+        match nix::unistd::write(&self.lock, text.as_bytes()) {
+            Ok(written) if written == text.len() => Ok(()),
+            Ok(_) => Err(call("write a session record")(Errno::ENOSPC)),
+            Err(errno) => Err(call("write a session record")(errno)),
+        }
     }
 
     /// Takes the record away: whoever comes next makes a new one. The lock goes with this process.
@@ -111,12 +116,21 @@ pub fn dead(folder: &OwnedFd, all: bool) -> Result<Vec<Dead<'_>>, Error> {
 
 /// The first so many records.
 fn names(folder: &OwnedFd, most: usize) -> Result<Vec<String>, Error> {
-    let copy = folder.try_clone().map_err(|e| crate::hygiene::io("dup", &e))?;
-    let mut entries = nix::dir::Dir::from_fd(copy).map_err(call(format!("read {FOLDER}")))?;
-    let names = entries
-        .iter()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()))
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.'));
+    let of_a_session = |name: &str| name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !name.starts_with('.');
+    entries(folder, most, &|name| of_a_session(name).then(|| name.to_owned()))
+}
+
+/// The networks that have a record.
+pub fn networks(folder: &OwnedFd) -> Result<Vec<String>, Error> {
+    entries(folder, usize::MAX, &|name| name.strip_prefix("net.").map(str::to_owned))
+}
+
+fn entries(folder: &OwnedFd, most: usize, pick: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>, Error> {
+    // A descriptor of its own: a copy would go on where another one stopped reading.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let own = openat(folder, ".", flags, Mode::empty()).map_err(call(format!("open {FOLDER}")))?;
+    let mut entries = nix::dir::Dir::from_fd(own).map_err(call(format!("read {FOLDER}")))?;
+    let names = entries.iter().filter_map(|entry| pick(entry.ok()?.file_name().to_str().ok()?));
     Ok(names.take(most).collect())
 }
 
@@ -150,6 +164,12 @@ pub fn live(of: Option<u32>) -> Result<Vec<Live>, Error> {
     let is_theirs = |name: &String| of.is_none_or(|uid| name.split('.').next() == Some(uid.to_string().as_str()));
     let names = names(&folder, usize::MAX)?.into_iter().filter(is_theirs);
     Ok(names.filter_map(|name| read_live(&folder, &name)).collect())
+}
+
+/// Whether [`Slot::take`] would find no place. Takes none.
+pub fn is_full(uid: u32, max: u32) -> Result<bool, Error> {
+    let folder = folder()?;
+    Ok((0..max).all(|number| read_live(&folder, &format!("{uid}.{number}")).is_some()))
 }
 
 fn read_live(folder: &OwnedFd, name: &str) -> Option<Live> {

@@ -98,8 +98,10 @@ impl Granted {
     }
 
     fn ask_nss(&self, unknown: (bool, bool)) -> Option<Baseline> {
+        // By the primary group of the user database: the process's own may be any of the user's (newgrp(1)).
+        let gid = User::from_uid(self.uid.into()).ok()??.gid.as_raw();
         let (locked, expired) = identity::account_state(&c_string(&self.name)?).unwrap_or(unknown);
-        Some(Baseline { listed: listed(&self.name, self.gid)?, locked, expired })
+        Some(Baseline { listed: listed(&self.name, gid)?, locked, expired })
     }
 
     /// The helper's argv after `argv[0]`: places, each of them filled, then the request.
@@ -145,9 +147,9 @@ pub fn answer(words: &[OsString]) -> Result<i32, Error> {
     if !nix::unistd::getuid().is_root() || !nix::unistd::geteuid().is_root() {
         return Err(Error::Usage(RequestError(format!("{VERB} is root's alone"))));
     }
-    let senseless = || Error::Usage(RequestError(format!("these words are no question of {VERB}")));
-    let (granted, base) = Granted::read(words).ok_or_else(senseless)?;
-    Ok(judge_again(granted, &base) as i32)
+    // The watcher of a session that an older version began may say it in other words: an upgrade ends nobody's work.
+    let verdict = Granted::read(words).map_or(Verdict::Unknown, |(granted, base)| judge_again(granted, &base));
+    Ok(verdict as i32)
 }
 
 fn judge_again(granted: Granted, base: &Baseline) -> Verdict {
@@ -160,7 +162,7 @@ fn judge_again(granted: Granted, base: &Baseline) -> Verdict {
     if (now.locked && !base.locked) || (now.expired && !base.expired) {
         return Verdict::Account;
     }
-    let Some(groups) = still(&granted.groups, &base.listed, &now.listed) else { return Verdict::Unknown };
+    let Some(groups) = today(&granted.groups, &base.listed, &now.listed) else { return Verdict::Unknown };
     let person = Person {
         uid: granted.uid,
         gid: granted.gid,
@@ -183,13 +185,15 @@ fn covers(grant: &Grant, granted: &Granted) -> bool {
     trail::scope_name(grant.profile().scope) == granted.scope && granted.held.minus(grant.caps()).is_empty()
 }
 
-/// The groups without those that the user has lost. `None`: of a lost one nobody can say whether it is.
-fn still(groups: &[u32], before: &[u32], now: &[u32]) -> Option<Vec<u32>> {
+/// The groups without those that the user has lost since, and with those that are new: one of `not_groups` may be among
+/// them. `None`: of a lost one nobody can say whether it is.
+fn today(groups: &[u32], before: &[u32], now: &[u32]) -> Option<Vec<u32>> {
     let lost: Vec<u32> = before.iter().copied().filter(|gid| !now.contains(gid)).collect();
     if lost.iter().any(|gid| Group::from_gid(Gid::from_raw(*gid)).is_err()) {
         return None;
     }
-    Some(groups.iter().copied().filter(|gid| !lost.contains(gid)).collect())
+    let new = now.iter().filter(|gid| !before.contains(gid) && !groups.contains(gid));
+    Some(groups.iter().filter(|gid| !lost.contains(gid)).chain(new).copied().collect())
 }
 
 /// What NSS lists for a user; initgroups(3).
@@ -265,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_group_that_was_listed_can_be_lost() {
-        assert_eq!(still(&[100, 27, 20], &[100, 27], &[100]), Some(vec![100, 20]));
-        assert_eq!(still(&[100, 20], &[100], &[100, 27]), Some(vec![100, 20]), "a new one is not held");
+    fn groups_are_lost_and_gained_by_what_the_user_database_lists() {
+        assert_eq!(today(&[100, 27, 20], &[100, 27], &[100]), Some(vec![100, 20]));
+        assert_eq!(today(&[100, 20], &[100], &[100, 27]), Some(vec![100, 20, 27]));
     }
 }

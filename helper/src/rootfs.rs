@@ -27,8 +27,17 @@ pub struct Tree {
     pub uid: u32,
     /// Nodes can be made; else the host's are bound.
     pub mknod: bool,
+    /// Files of a network's member.
+    pub names: Option<Names>,
     /// Other users' ids are mapped: `su` inside needs a shadow file that its root may read.
     pub other_users: bool,
+}
+
+/// The texts of `/etc/hosts` and, where the network has name servers, `/etc/resolv.conf`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    pub hosts: String,
+    pub resolver: Option<String>,
 }
 
 /// The kernel's own file systems, made inside the session's namespaces and not attached yet.
@@ -76,6 +85,7 @@ impl Tree {
             owner,
             uid,
             mknod,
+            names: None,
             other_users: profile.subids,
         }
     }
@@ -109,6 +119,9 @@ impl Tree {
             agent.put(socket, owner)?;
         }
         self.run(&kept.services, owner)?;
+        if let Some(names) = &self.names {
+            put_names(names)?;
+        }
         self.homes(&kept)?;
         for (path, tree, at) in &kept.writable {
             self.put_writable(path, tree, at, kept.home.as_ref().map(|h| &h.0))?;
@@ -322,6 +335,29 @@ impl Tree {
         }
         mount::detach("/tmp").map_err(call("umount the empty masks"))
     }
+}
+
+/// Lays a network's files over the machine's; one that the machine does not have is not missed.
+fn put_names(names: &Names) -> Result<(), Error> {
+    let files = tmpfs("755", None, NOSUID | NODEV | NOEXEC)?;
+    attach(&files, "/dev/shm")?; // a copy can only be taken of what is attached
+    for (path, text) in [("/etc/hosts", Some(&names.hosts)), ("/etc/resolv.conf", names.resolver.as_ref())] {
+        let (Some(text), Some(name)) = (text, path.strip_prefix("/etc/")) else { continue };
+        let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(&files, name, flags, mode(0o644)).map_err(call(format!("create {name}")))?;
+        nix::unistd::write(&file, text.as_bytes()).map_err(call(format!("write {name}")))?;
+        // umask
+        nix::sys::stat::fchmod(&file, mode(0o644)).map_err(call(format!("chmod {name}")))?;
+        let target = match mount::openat2(standard_cwd(), path, libc::O_PATH, mount::RESOLVE_NO_MAGICLINKS) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+            opened => opened.map_err(call(format!("open {path}")))?,
+        };
+        let tree = mount::clone_tree(&files, name, false).map_err(call(format!("open_tree {name}")))?;
+        let attributes = Attributes { set: RDONLY, ..Attributes::default() };
+        mount::set_attributes(&tree, "", false, attributes).map_err(call(format!("mount_setattr {name}")))?;
+        mount::attach(&tree, &target, "").map_err(call(format!("mount {path}")))?;
+    }
+    mount::detach("/dev/shm").map_err(call("umount a network's files"))
 }
 
 /// Copies taken before sealing: the tree, and the descriptor of the place it came from.

@@ -75,6 +75,8 @@ const WATCHING: &[libc::c_long] = &[
     libc::SYS_recvfrom,
     libc::SYS_shutdown,
     libc::SYS_pidfd_send_signal,
+    libc::SYS_kill,
+    libc::SYS_pread64,
     libc::SYS_signalfd4,
     libc::SYS_clock_gettime,
     libc::SYS_socket,

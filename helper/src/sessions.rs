@@ -29,10 +29,18 @@ pub fn end(id: &str) -> Result<(), Error> {
     let live = registry::live(whose())?;
     let found = live.iter().find(|live| field(live.grant(), "id").as_deref() == Some(id));
     let found = found.ok_or_else(|| Error::NoSession(id.into()))?;
-    let guard = guard(found).ok_or_else(|| Error::NotYetRunning(id.into()))?;
+    let guard = process_of(found, "guard").ok_or_else(|| Error::NotYetRunning(id.into()))?;
     process::pidfd_signal(&guard, libc::SIGTERM).map_err(call("pidfd_send_signal"))?;
     let mut over = [PollFd::new(guard.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut over, PollTimeout::from(PATIENCE)) {
+    if let Ok(1) = poll(&mut over, PollTimeout::from(PATIENCE)) {
+        return Ok(());
+    }
+    // A frozen guard (cgroups(7), a subtree that is the user's) kills nobody: what it holds dies all the same.
+    if let Some(main) = process_of(found, "main") {
+        let _ = process::pidfd_signal(&main, libc::SIGKILL);
+        let _ = poll(&mut [PollFd::new(main.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE));
+    }
+    match poll(&mut over, PollTimeout::ZERO) {
         Ok(1) => Ok(()),
         _ => Err(Error::StillEnding(id.into())),
     }
@@ -49,10 +57,11 @@ fn field(line: &str, name: &str) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
-/// The guard. Its number was written down at `up`: whatever bears it and is older can be nobody else.
-fn guard(live: &Live) -> Option<OwnedFd> {
+/// The guard, or the main process. Its number was written down at `up`: whatever bears it and is older can be nobody
+/// else.
+fn process_of(live: &Live, which: &str) -> Option<OwnedFd> {
     let running = format!("running {}", live.running());
-    let pid: i32 = field(&running, "guard")?.parse().ok()?;
+    let pid: i32 = field(&running, which)?.parse().ok()?;
     let up: f64 = field(&running, "up")?.parse().ok()?;
     let guard = process::pidfd_open(pid).ok()?;
     (started(pid)? <= up).then_some(guard)

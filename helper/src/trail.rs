@@ -7,6 +7,7 @@ use crate::caller::{Person, terminal_name};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
 use crate::journal::{Journal, Line, Logged, PATIENCE, Severity, insist, seconds};
+use crate::lan;
 use crate::registry::{self, Dead, Slot};
 use crate::sys::process::{self, Usage};
 use crate::sys::{capability, identity};
@@ -192,10 +193,12 @@ impl Recorded {
             true => {
                 let folder = registry::folder()?;
                 registry::dead(&folder, false)?.into_iter().for_each(|dead| bury(&mut journal, dead));
+                // What is left of a network stands in nobody's way.
+                let _ = lan::sweep(&folder);
                 let slot = Slot::take(person.uid, profile.max_sessions)?;
                 slot.met().for_each(|dead| bury(&mut journal, dead));
                 // Before the line: whoever kills us between the two leaves an end too many, not one too few.
-                slot.record(&line.text());
+                slot.record(&line.text()).inspect_err(|_| slot.release())?;
                 Some(slot)
             }
             false => None,
@@ -246,11 +249,10 @@ impl Ending {
     }
 
     /// Adds the session's processes to its record: the guard, and the command or PID 1.
-    pub fn running(&self, main: i32) {
-        if let Some(slot) = &self.slot {
-            let up = seconds(process::boot_time());
-            slot.record(&format!("\nguard={} main={main} up={up}", std::process::id()));
-        }
+    pub fn running(&self, main: i32) -> Result<(), Error> {
+        let up = seconds(process::boot_time());
+        let text = format!("\nguard={} main={main} up={up}", std::process::id());
+        self.slot.as_ref().map_or(Ok(()), |slot| slot.record(&text))
     }
 
     /// Waits for the PAM session, if there is one; what its modules changed.

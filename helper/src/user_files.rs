@@ -6,6 +6,7 @@
 use crate::agent::{self, Agent};
 use crate::caller::Person;
 use crate::error::{Error, OURS, call};
+use crate::lan::Place;
 use crate::plan::Isolation;
 use crate::rootfs::KernelMounts;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
@@ -32,12 +33,13 @@ pub fn open(
     proc: &OwnedFd,
     session: &OwnedFd,
     relay: BorrowedFd<'_>,
+    place: Option<&Place>,
     power_is_real: bool,
 ) -> Result<(KernelMounts, UserFiles), Error> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(call("pipe"))?;
     let Some((pid, child_end)) = process::clone_into(libc::CLONE_FILES, false).map_err(call("clone3(CLONE_FILES)"))?
     else {
-        let numbers = child(isolation, person, proc, session, power_is_real).unwrap_or_else(|error| {
+        let numbers = child(isolation, person, proc, session, place, power_is_real).unwrap_or_else(|error| {
             error.say();
             process::exit_now(OURS)
         });
@@ -90,6 +92,7 @@ fn child(
     person: &Person,
     proc: &OwnedFd,
     session: &OwnedFd,
+    place: Option<&Place>,
     power_is_real: bool,
 ) -> Result<Vec<i32>, Error> {
     let mut namespaces = libc::CLONE_NEWIPC;
@@ -99,6 +102,7 @@ fn child(
     process::setns(session, namespaces).map_err(call("setns to the session"))?;
     if isolation.private_network {
         network::prepare(proc, power_is_real)?;
+        place.map_or(Ok(()), Place::settle)?;
     }
     let plain = NOSUID | NODEV | NOEXEC;
     let mut numbers = Vec::new();

@@ -18,6 +18,7 @@
 
 mod binaries;
 mod builder;
+mod entry;
 mod journal;
 mod machine;
 mod outcome;
@@ -30,6 +31,7 @@ mod task;
 mod terminal;
 
 pub use builder::Builder;
+pub use entry::{Inside, PROBE, SSH};
 pub use journal::{Journal, Record};
 pub use machine::Lab;
 pub use outcome::Output;

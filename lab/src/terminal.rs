@@ -61,6 +61,15 @@ impl Terminal {
         self.master.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
+    /// Pastes: types bytes of any value and any number, and does not wait until they are read.
+    ///
+    /// # Panics
+    /// Where there are no descriptors left.
+    pub fn paste(&self, bytes: impl Into<Vec<u8>>) {
+        let (mut master, bytes) = (self.master.try_clone().expect("dup"), bytes.into());
+        std::thread::spawn(move || master.write_all(&bytes));
+    }
+
     /// Waits until that text is shown, after everything that an earlier call waited for; what was shown up to there.
     ///
     /// # Panics
@@ -79,6 +88,24 @@ impl Terminal {
         let Some(end) = end else { panic!("{text:?} is not shown: {:?}", shown(bytes.len())) };
         self.seen = end;
         shown(end)
+    }
+
+    /// The bytes shown since the last call waited for something, once there are so many.
+    ///
+    /// # Panics
+    /// Where they do not come.
+    #[track_caller]
+    pub fn next_bytes(&mut self, count: usize) -> Vec<u8> {
+        let start = self.seen;
+        let mut bytes = Vec::new();
+        until(self.limit, || {
+            bytes = self.screen.so_far().split_off(start);
+            bytes.len() >= count
+        });
+        assert!(bytes.len() >= count, "{} bytes of {count}", bytes.len());
+        bytes.truncate(count);
+        self.seen += count;
+        bytes
     }
 
     /// Everything shown from the start.

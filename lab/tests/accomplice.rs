@@ -155,7 +155,18 @@ fn what_stays_of_ours_holds_no_power_and_no_way_back() {
             assert_eq!(init.uids(), [alice; 4], "{profile}");
             assert!(init.no_new_privs(), "{profile}");
         }
-        let ours = [session.relay, session.guard, session.init];
+        let relay = session.relay;
+        let below = std::fs::read_to_string(format!("/proc/{relay}/task/{relay}/children")).expect("its children");
+        let below: Vec<i32> = below.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+        let [guard, watcher] = below[..] else { panic!("{below:?}") };
+        assert_eq!(guard, session.guard);
+        // Asleep for two seconds, then without a capability until it execs.
+        let powerless = (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            of(watcher).caps().permitted == 0
+        });
+        assert!(powerless && of(watcher).uids() == [0; 4] && of(watcher).groups().is_empty(), "{profile}");
+        let ours = [session.relay, session.guard, watcher, session.init];
         for pid in ours.into_iter().filter(|pid| *pid != session.command) {
             // No folder, no policy, nothing of /proc: sockets, pipes, anonymous things, /dev, and the guard's record.
             let descriptors = listing(pid, "for f in /proc/PID/fd/*; do readlink $f; done");
@@ -163,7 +174,9 @@ fn what_stays_of_ours_holds_no_power_and_no_way_back() {
                 let plain = ["socket:", "pipe:", "anon_inode:", "/dev/null"].iter().any(|p| target.starts_with(p));
                 // Its record, and the roots of two detached mounts: for its last line in the log, and to take the
                 // record away.
-                let record = pid == session.guard && (target.starts_with("/run/caplet/") || target == "/");
+                // In host scope the list of its children.
+                let children = profile == "real" && target.ends_with("/children");
+                let record = pid == session.guard && (target.starts_with("/run/caplet/") || target == "/" || children);
                 assert!(plain || record, "{profile}, {}: {descriptors}", of(pid).comm());
             }
             let line = "for f in /proc/PID/fd/*; do [ -d $f/ ] && ! [ $f/. -ef $f/.. ] && echo $f; done; true";

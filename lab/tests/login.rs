@@ -14,27 +14,37 @@ user = "root"
 may_add = ["NET_ADMIN"]
 
 [profile.student]
-users = ["alice", "carol"]
+users = ["alice", "carol", "erin"]
 network = "host"
 login = true
+
+[profile.wished]
+users = ["erin"]
+login = true
+may_add = ["NET_ADMIN"]
 "#;
 
-/// A machine with an sshd on its loopback, keys of alice's, bob's and carol's, and caplet-shell as their login shell.
+/// A machine with an sshd on its loopback, keys of alice's, bob's, carol's and erin's, and caplet-shell as their login shell.
 fn lab() -> Option<&'static Lab> {
     if !caplet_lab::have("/usr/sbin/sshd") {
         caplet_lab::record_skip("needs sshd");
         return None;
     }
     let lab = shared(&LAB, || {
-        let lab = Lab::new().user("alice", &["students"]).user("bob", &[]).user("carol", &[]).user("dora", &[]);
+        let lab = Lab::new()
+            .user("alice", &["students"])
+            .user("bob", &[])
+            .user("carol", &[])
+            .user("dora", &[])
+            .user("erin", &[]);
         lab.policy(POLICY).file("/etc/lab-sshd", SSHD, 0o600, "root")
     })?;
     static READY: std::sync::Once = std::sync::Once::new();
     READY.call_once(|| {
         lab.root(
-            "sed -i -E '/^(alice|bob|carol):/s#/bin/bash$#/usr/bin/caplet-shell#' /etc/passwd; mkdir -p /run/sshd; \
+            "sed -i -E '/^(alice|bob|carol|erin):/s#/bin/bash$#/usr/bin/caplet-shell#' /etc/passwd; mkdir -p /run/sshd; \
              ssh-keygen -q -t ed25519 -N '' -f /etc/lab-host; ssh-keygen -q -t ed25519 -N '' -f /home/dora/key; \
-             for u in alice bob carol; do mkdir -p /home/$u/.ssh; cp /home/dora/key.pub /home/$u/.ssh/authorized_keys; \
+             for u in alice bob carol erin; do mkdir -p /home/$u/.ssh; cp /home/dora/key.pub /home/$u/.ssh/authorized_keys; \
              chown -R $u: /home/$u/.ssh; done; chown dora: /home/dora/key; \
              echo \"lab $(cat /etc/lab-host.pub)\" >/home/dora/known; /usr/sbin/sshd -f /etc/lab-sshd -E /var/log/lab-sshd",
         );
@@ -194,6 +204,34 @@ fn a_request_of_ones_own_over_ssh_is_one_session_and_not_two() {
     let out = ssh(lab, "alice", "'caplet run --cap-add NET_ADMIN id; echo after'");
     assert!(out.err().contains("this session is fixed"), "{out}");
     assert!(out.out().ends_with("after"), "{out}");
+}
+
+/// `config.toml`, as sshd(8) starts a login shell.
+#[test]
+fn wishes_are_for_the_login_and_not_for_a_request_of_ones_own() {
+    let Some(lab) = lab() else { return };
+    let config = |text: &str| {
+        lab.root("install -d -o erin /home/erin/.config /home/erin/.config/caplet");
+        lab.write("/home/erin/.config/caplet/config.toml", text, 0o600, "erin");
+    };
+    let held = "'grep CapEff /proc/self/status; echo $CAPLET_PROFILE'";
+    config("profile = \"wished\"\ncap_add = [\"NET_ADMIN\"]\n");
+    assert_eq!(ssh(lab, "erin", held).expect_ok().out(), "CapEff:\t0000000000001000\nwished");
+    let own = ssh(lab, "erin", "caplet run --quiet -- grep CapEff /proc/self/status");
+    assert_eq!(own.expect_ok().out(), "CapEff:\t0000000000000000");
+    // Refused: nothing disturbs a stream, and a terminal is told.
+    config("cap_add = [\"SYS_ADMIN\"]\n");
+    let out = ssh(lab, "erin", held).expect_ok();
+    assert_eq!((out.out().as_str(), out.err().as_str()), ("CapEff:\t0000000000000000\nstudent", ""));
+    lab.sh("dora", &format!("echo a >wishful; scp -q {SSH} wishful erin@127.0.0.1:got")).expect_ok();
+    assert_eq!(lab.read("/home/erin/got"), "a\n");
+    let line = format!("exec ssh -tt {SSH} erin@127.0.0.1");
+    let mut terminal = lab.task("dora", ["bash", "-c", &line]).terminal(24, 300);
+    terminal.expect("caplet: ~/.config/caplet/config.toml: no profile of yours");
+    terminal.expect("this login goes on without these wishes");
+    terminal.send("echo in-$CAPLET_PROFILE; exit 4\n");
+    terminal.expect("in-student");
+    assert_eq!(terminal.wait().code(), Some(4));
 }
 
 #[test]

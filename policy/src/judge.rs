@@ -1,7 +1,7 @@
 //! Document x caller x request -> [`Grant`] or [`Refusal`], each with its reasons. Free of NSS and clock.
 
 use crate::capability::{CapList, CapSet};
-use crate::document::{Civil, Command, Defaults, Document, Location, Moment, Network, Profile, Scope, Subject};
+use crate::document::{Civil, Command, Defaults, Document, Lan, Location, Moment, Network, Profile, Scope, Subject};
 use crate::handbook::{Degree, entry};
 use crate::request::{Request, Start};
 use std::ffi::OsStr;
@@ -64,6 +64,7 @@ pub struct Grant {
     dropped: CapList,
     privileged: bool,
     command_path: Option<String>,
+    lan: Option<Lan>,
 }
 
 #[allow(missing_docs)] // plain readers of the fields
@@ -87,6 +88,10 @@ impl Grant {
     }
     pub fn privileged(&self) -> bool {
         self.privileged
+    }
+    /// The network that the session gets a link into.
+    pub fn lan(&self) -> Option<&Lan> {
+        self.lan.as_ref()
     }
     pub fn rule(&self) -> &Location {
         &self.profile.at
@@ -171,12 +176,19 @@ pub fn judge(document: &Document, caller: &Caller, world: &World<'_>, request: &
                     dropped: request.drop,
                     privileged: request.privileged,
                     command_path,
+                    lan: lan_of(document, profile).cloned(),
                 });
             }
             Err(reason) => tried.push((profile.name.clone(), profile.at.clone(), reason)),
         }
     }
     Err(words::refusal(document, caller, world, request, tried))
+}
+
+/// The network that a profile names.
+pub fn lan_of<'d>(document: &'d Document, profile: &Profile) -> Option<&'d Lan> {
+    let Network::Named(name) = &profile.network else { return None };
+    document.networks.iter().find(|lan| lan.name == *name)
 }
 
 /// The caller's own profiles (named, not taken out, on this machine, today), in the order tried.

@@ -26,6 +26,11 @@ pub enum Trouble {
     Internal,
     /// Why a login is without the wishes of `config.toml`; escaped already.
     NoWish(String),
+    /// The same of its shell alone.
+    NoShellWish {
+        fault: String,
+        instead: OsString,
+    },
     /// A word that no login program says.
     LoginWord(OsString),
     /// The first word is no subcommand: it, the rest, and what the line was probably meant to be.
@@ -123,6 +128,9 @@ pub enum Trouble {
     SessionsInside {
         profile: OsString,
     },
+    SessionsUnclear {
+        lines: usize,
+    },
     EndWhat,
     NoSessionId(OsString),
     NoSession(String),
@@ -206,6 +214,7 @@ impl Display for Trouble {
         match self {
             Self::Internal => f.write_str("a fault in caplet itself; nothing was started by it"),
             Self::NoWish(fault) => write!(f, "{fault}; this login goes on without these wishes"),
+            Self::NoShellWish { fault, instead } => write!(f, "{fault}; this login goes on with {}", safe(instead)),
             Self::LoginWord(text) => {
                 write!(f, "a login shell takes -l and -c COMMAND, not {}; more: caplet run", word(text))
             }
@@ -318,6 +327,11 @@ impl Display for Trouble {
                 f,
                 "inside a session (profile \"{}\") no other one is seen or ended; leave it first: exit",
                 safe(profile)
+            ),
+            Self::SessionsUnclear { lines } => write!(
+                f,
+                "{lines} session{} with a record that is not understood; caplet and caplet-helper must be of one version",
+                plural(*lines)
             ),
             Self::EndWhat => f.write_str("end needs the id of a session, as in: caplet end 7f3a; see: caplet sessions"),
             Self::NoSessionId(id) => write!(f, "{} is no session's id (0-9, a-f); see: caplet sessions", word(id)),

@@ -2,7 +2,7 @@
 //! and trusts nothing but the words the helper gave it.
 
 use crate::listing::describe;
-use crate::messages::{FAILURE, NOT_EXECUTABLE, NOT_FOUND, Trouble, tell};
+use crate::messages::{FAILURE, NOT_EXECUTABLE, NOT_FOUND, Trouble, tell, why};
 use crate::wishes;
 use caplet_policy::capability::{CapList, CapSet};
 use caplet_policy::escape::for_terminal;
@@ -39,13 +39,8 @@ pub fn enter(words: impl Iterator<Item = OsString>) -> ExitCode {
             tell(&line);
         }
     }
-    let stage = stage.with_own_shell();
-    let mut command = Command::new(&stage.shell);
-    command.arg0(stage.argv0()).env("SHELL", &stage.shell);
-    if let Some(line) = &stage.line {
-        command.arg("-c").arg(line);
-    }
-    let error = command.exec();
+    stage.try_own_shell();
+    let error = stage.become_shell(&stage.shell);
     let shell = stage.shell;
     if error.kind() == ErrorKind::NotFound {
         tell(&Trouble::ShellNotFound(shell));
@@ -88,28 +83,43 @@ impl Stage {
         Some(Self { shell: shell?, added: added.unwrap_or_default(), login, own, quiet, line })
     }
 
-    /// With the shell that `config.toml` wishes for, where the policy leaves the choice.
-    fn with_own_shell(self) -> Self {
+    /// Becomes the shell that `config.toml` wishes for, where the policy leaves the choice. Comes back where that is not
+    /// to be had: a wish must not end the login.
+    fn try_own_shell(&self) {
         if !self.own {
-            return self;
+            return;
         }
-        match wishes::shell() {
-            Ok(Some(shell)) => Self { shell: shell.into(), ..self },
-            Ok(None) => self,
-            Err(fault) => {
-                if std::io::stderr().is_terminal() {
-                    tell(&Trouble::NoWish(fault));
-                }
-                self
-            }
+        let fault = match wishes::shell() {
+            Ok(None) => return,
+            Ok(Some(own)) => wishes::shell_fault(&own, &cannot_start(&self.become_shell(own.as_os_str()))),
+            Err(fault) => fault,
+        };
+        if std::io::stderr().is_terminal() {
+            tell(&Trouble::NoShellWish { fault, instead: self.shell.clone() });
         }
     }
 
+    fn become_shell(&self, shell: &OsStr) -> std::io::Error {
+        let mut command = Command::new(shell);
+        command.arg0(self.argv0(shell)).env("SHELL", shell);
+        if let Some(line) = &self.line {
+            command.arg("-c").arg(line);
+        }
+        command.exec()
+    }
+
     /// The shell's last name, with the `-` by which a shell knows that it is a login shell.
-    fn argv0(&self) -> OsString {
+    fn argv0(&self, shell: &OsStr) -> OsString {
         let mut argv0 = OsString::from(if self.login { "-" } else { "" });
-        argv0.push(Path::new(&self.shell).file_name().unwrap_or(OsStr::new("sh")));
+        argv0.push(Path::new(shell).file_name().unwrap_or(OsStr::new("sh")));
         argv0
+    }
+}
+
+fn cannot_start(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "is not there".into(),
+        _ => format!("cannot be executed: {}", why(error)),
     }
 }
 
@@ -151,9 +161,10 @@ mod tests {
     #[test]
     fn only_the_helpers_words_are_taken() {
         let stage = read(&["--shell=/bin/bash", "--added=NET_ADMIN,NET_RAW", "--login"]).expect("good words");
-        assert_eq!(stage.argv0(), "-bash");
+        assert_eq!(stage.argv0(&stage.shell), "-bash");
         assert_eq!(stage.added.to_string(), "NET_ADMIN,NET_RAW");
-        assert_eq!(read(&["--shell=/bin/bash"]).expect("good words").argv0(), "bash");
+        let plain = read(&["--shell=/bin/bash"]).expect("good words");
+        assert_eq!(plain.argv0(&plain.shell), "bash");
         for bad in [
             &[][..],
             &["--shell=bash"],

@@ -95,7 +95,11 @@ fn list() -> Result<Option<Vec<Session>>, Trouble> {
         return Ok(None);
     }
     let text = String::from_utf8(answer.stdout).map_err(|_| Trouble::HelperUnclear)?;
-    let mut sessions = text.lines().map(Session::read).collect::<Option<Vec<_>>>().ok_or(Trouble::HelperUnclear)?;
+    let mut sessions: Vec<Session> = text.lines().filter_map(Session::read).collect();
+    // One bad line hides no other session.
+    if sessions.len() < text.lines().count() {
+        tell(&Trouble::SessionsUnclear { lines: text.lines().count() - sessions.len() });
+    }
     sessions.sort_by(|a, b| a.up.unwrap_or(f64::MAX).total_cmp(&b.up.unwrap_or(f64::MAX)));
     Ok(Some(sessions))
 }

@@ -6,6 +6,7 @@ use crate::messages::{Trouble, why};
 use caplet_policy::capability::CapList;
 use caplet_policy::escape::{for_terminal, quoted};
 use caplet_policy::request::{Request, Verb, is_profile_name};
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};
@@ -13,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// As people call it.
@@ -49,17 +51,29 @@ pub fn wished(plain: Request) -> (Request, Option<Fault>) {
     }
 }
 
-/// The shell that is wished for, if it is one of the machine's.
+/// The shell that is wished for, if it is one of the machine's. A faulty file has been told of outside the session.
 pub fn shell() -> Result<Option<PathBuf>, Fault> {
-    let Some(shell) = read()?.shell else { return Ok(None) };
+    let Ok(Wishes { shell: Some(shell), .. }) = read() else { return Ok(None) };
     let shells = std::fs::read("/etc/shells").unwrap_or_default();
-    match shells.split(|byte| *byte == b'\n').any(|line| line == shell.as_os_str().as_bytes()) {
-        true => Ok(Some(shell)),
-        false => {
-            let name = for_terminal(shell.as_os_str().as_bytes());
-            Err(format!("{SHOWN}: shell {name} is none of this machine's, which are in /etc/shells"))
-        }
+    let is_listed = shells.split(|byte| *byte == b'\n').any(|line| line == shell.as_os_str().as_bytes());
+    match () {
+        () if !is_listed => Err(shell_fault(&shell, "is none of this machine's, which are in /etc/shells")),
+        () if is_caplet(&shell) => Err(shell_fault(&shell, "is caplet itself, and this is its session already")),
+        () => Ok(Some(shell)),
     }
+}
+
+/// Why the shell that is wished for does not come about.
+pub fn shell_fault(shell: &Path, why: &str) -> Fault {
+    format!("{SHOWN}: shell {} {why}", for_terminal(shell.as_os_str().as_bytes()))
+}
+
+/// Whether it is this program, under whatever name: it would ask for a session inside the session.
+fn is_caplet(shell: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    let is_named = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"caplet"));
+    let is_same = matches!((file(shell), file(Path::new("/proc/self/exe"))), (Ok(a), Ok(b)) if a == b);
+    is_same || is_named(shell) || std::fs::canonicalize(shell).is_ok_and(|real| is_named(&real))
 }
 
 /// Asks the judge first: a session that is refused would lock its user out.
@@ -80,6 +94,7 @@ fn granted(wished: &Request) -> Result<(), Fault> {
     Err(format!("{SHOWN}: {}", for_terminal(first.as_bytes())))
 }
 
+/// XDG_CONFIG_HOME is not looked at: sshd(8) and cron(8) do not set it, and each way in would find another file.
 fn read() -> Result<Wishes, Fault> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     match home.map(|home| open(&home.join(".config/caplet/config.toml"))) {
@@ -123,56 +138,69 @@ fn text(file: File) -> io::Result<String> {
     Ok(text)
 }
 
+/// What is wrong, and at which byte.
+type Wrong = (usize, String);
+
+/// Of several faults, the first in the file.
 fn parse(text: &str) -> Result<Wishes, Fault> {
-    let at = |start: usize| {
-        let before = text.get(..start).unwrap_or(text);
-        format!("{SHOWN}:{}", before.matches('\n').count() + 1)
-    };
+    let said = |(start, what): Wrong| format!("{}: {what}", place(text, start));
     let table = DeTable::parse(text)
-        .map_err(|error| format!("{}: {}", at(error.span().map_or(0, |span| span.start)), error.message()))?;
+        .map_err(|error| said((error.span().map_or(0, |span| span.start), error.message().to_owned())))?;
     let mut wishes = Wishes::default();
-    for (key, value) in table.get_ref() {
-        let said = wishes.take(key.get_ref(), value.get_ref());
-        said.map_err(|fault| format!("{}: {fault}", at(key.span().start)))?;
-    }
-    Ok(wishes)
+    let wrong = table.get_ref().iter().filter_map(|(key, value)| wishes.take(key, value).err()).min();
+    wrong.map_or(Ok(wishes), |wrong| Err(said(wrong)))
+}
+
+/// `FILE:LINE:COLUMN`, as the policy's faults; columns in characters.
+fn place(text: &str, start: usize) -> String {
+    let before = text.get(..start).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let column = line.trim_start_matches('\u{feff}').chars().count() + 1;
+    format!("{SHOWN}:{}:{column}", before.matches('\n').count() + 1)
 }
 
 impl Wishes {
-    fn take(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), Fault> {
-        match key {
+    fn take(&mut self, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) -> Result<(), Wrong> {
+        let wrong = |what: String| (value.span().start, what);
+        match key.get_ref().as_ref() {
             "profile" => {
-                let name = string(key, value)?;
+                let name = string("profile", value)?;
                 if !is_profile_name(name.as_bytes()) {
-                    return Err(format!("no profile can be called {}", quoted(name.as_bytes())));
+                    return Err(wrong(format!("no profile can be called {}", quoted(name.as_bytes()))));
                 }
                 self.profile = Some(name.to_owned());
             }
-            "cap_add" => self.add = capabilities(key, value)?,
-            "cap_drop" => self.drop = capabilities(key, value)?,
+            "cap_add" => self.add = capabilities("cap_add", value)?,
+            "cap_drop" => self.drop = capabilities("cap_drop", value)?,
             "shell" => {
-                let path = string(key, value)?;
+                let path = string("shell", value)?;
                 if !path.starts_with('/') || path.contains('\0') {
-                    return Err(format!("shell {} is no absolute path", quoted(path.as_bytes())));
+                    return Err(wrong(format!("shell {} is no absolute path", quoted(path.as_bytes()))));
                 }
                 self.shell = Some(PathBuf::from(OsStr::new(path)));
             }
-            other => return Err(format!("unknown key {}; there are: {KEYS}", quoted(other.as_bytes()))),
+            other => {
+                let what = format!("unknown key {}; there are: {KEYS}", quoted(other.as_bytes()));
+                return Err((key.span().start, what));
+            }
         }
         Ok(())
     }
 }
 
-fn string<'v>(key: &str, value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
-    value.as_str().ok_or_else(|| format!("{key} must be a string, as in: {key} = \"...\""))
+fn string<'v>(key: &str, value: &'v Spanned<DeValue<'_>>) -> Result<&'v str, Wrong> {
+    let wrong = || (value.span().start, format!("{key} must be a string, as in: {key} = \"...\""));
+    value.get_ref().as_str().ok_or_else(wrong)
 }
 
-fn capabilities(key: &str, value: &DeValue<'_>) -> Result<CapList, Fault> {
-    let wrong = || format!("{key} must be a list of names, as in: {key} = [\"NET_ADMIN\"]");
+fn capabilities(key: &str, value: &Spanned<DeValue<'_>>) -> Result<CapList, Wrong> {
+    let wrong = |at: &Spanned<DeValue<'_>>| {
+        (at.span().start, format!("{key} must be a list of names, as in: {key} = [\"NET_ADMIN\"]"))
+    };
     let mut list = CapList::default();
-    for item in value.as_array().ok_or_else(wrong)? {
-        let name = item.get_ref().as_str().ok_or_else(wrong)?;
-        list.add_text(name).map_err(|error| format!("{key}: {error}"))?;
+    for item in value.get_ref().as_array().ok_or_else(|| wrong(value))? {
+        let name = item.get_ref().as_str().ok_or_else(|| wrong(item))?;
+        list.add_text(name).map_err(|error| (item.span().start, format!("{key}: {error}")))?;
     }
     Ok(list)
 }
@@ -194,13 +222,18 @@ mod tests {
     #[test]
     fn what_is_wrong_is_one_line_that_says_where() {
         for (text, fault) in [
-            ("\nprofil = \"x\"", ":2: unknown key \"profil\"; there are: profile, cap_add, cap_drop, shell"),
-            ("profile = 1", ":1: profile must be a string, as in: profile = \"...\""),
-            ("profile = \"a b\"", ":1: no profile can be called \"a b\""),
-            ("cap_add = \"KILL\"", ":1: cap_add must be a list of names, as in: cap_add = [\"NET_ADMIN\"]"),
-            ("cap_add = [1]", ":1: cap_add must be a list of names, as in: cap_add = [\"NET_ADMIN\"]"),
-            ("shell = \"zsh\"", ":1: shell \"zsh\" is no absolute path"),
-            ("\"\\u001b[2J\" = 1", ":1: unknown key \"\\x1b[2J\"; there are: profile, cap_add, cap_drop, shell"),
+            ("\nprofil = \"x\"", ":2:1: unknown key \"profil\"; there are: profile, cap_add, cap_drop, shell"),
+            ("profile = 1", ":1:11: profile must be a string, as in: profile = \"...\""),
+            ("profile = \"a b\"", ":1:11: no profile can be called \"a b\""),
+            ("cap_add = \"KILL\"", ":1:11: cap_add must be a list of names, as in: cap_add = [\"NET_ADMIN\"]"),
+            ("cap_add = [\"KILL\", 1]", ":1:20: cap_add must be a list of names, as in: cap_add = [\"NET_ADMIN\"]"),
+            ("\u{feff}cap_add = 1", ":1:11: cap_add must be a list of names, as in: cap_add = [\"NET_ADMIN\"]"),
+            // Columns are characters, and the first fault counts.
+            ("profile = \"é\"", ":1:11: no profile can be called \"é\""),
+            ("shell = 1 # é\ncap_add = 1", ":1:9: shell must be a string, as in: shell = \"...\""),
+            ("cap_drop = [\"KILL\",\n \"KIL\"]", ":2:2: cap_drop: unknown capability \"KIL\"; did you mean KILL?"),
+            ("shell = \"zsh\"", ":1:9: shell \"zsh\" is no absolute path"),
+            ("\"\\u001b[2J\" = 1", ":1:1: unknown key \"\\x1b[2J\"; there are: profile, cap_add, cap_drop, shell"),
         ] {
             assert_eq!(parse(text), Err(format!("{SHOWN}{fault}")), "{text}");
         }

@@ -6,12 +6,14 @@ use super::wire::{self, Cause, Report};
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::error::{Error, OURS, call};
+use crate::isolated::{self, Around};
+use crate::lan::Plug;
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change, Usage};
-use crate::sys::{capability, identity, terminal};
+use crate::sys::{Errno, capability, identity, terminal};
 use crate::trail::{Ending, Recorded};
-use crate::{host, isolated, seccomp};
+use crate::{host, seccomp};
 use caplet_policy::capability::CapSet;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -41,17 +43,42 @@ pub struct Started {
 }
 
 /// Builds the session and stays until it is over.
-pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, watcher: Option<OwnedFd>, outer: Option<Outer>) -> ! {
+pub fn run(
+    plan: Plan,
+    recorded: Recorded,
+    relay: &OwnedFd,
+    watcher: Option<OwnedFd>,
+    outer: Option<Outer>,
+    plug: Option<Plug>,
+) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
     let mut ending = recorded.into_ending();
+    let own = std::process::id();
+    let children = match isolated {
+        true => None,
+        // Before the root is empty. A kernel without it (CONFIG_PROC_CHILDREN) leaves the command itself.
+        false => {
+            open(format!("/proc/self/task/{own}/children").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .ok()
+        }
+    };
     let started = null().and_then(|null| {
         ending.enclose()?;
         let started = match isolated {
-            true => isolated::start(plan, &person, relay, outer.as_ref())?,
-            false => host::start(plan)?,
+            true => {
+                let around = Around { relay, watcher: watcher.as_ref(), outer: outer.as_ref() };
+                isolated::start(plan, &person, around, plug)?
+            }
+            false => {
+                // What a host command leaves behind holds real capabilities: it stays in sight until its end.
+                process::adopt_orphans().map_err(call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
+                host::start(plan)?
+            }
         };
-        ending.running(started.pid);
+        ending.running(started.pid).inspect_err(|_| {
+            let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
+        })?;
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
         let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
         let run = || wire::send(&started.line, Report::Run, None).map_err(call("start the command"));
@@ -67,7 +94,7 @@ pub fn run(plan: Plan, recorded: Recorded, relay: &OwnedFd, watcher: Option<Owne
     let mut by = None;
     let (report, status, usage) = match started {
         Ok(started) => {
-            let (report, usage) = watch(&started, relay, watcher, lifetime, &mut by);
+            let (report, usage) = watch(&started, relay, watcher, children, lifetime, &mut by);
             let status = match report {
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
@@ -140,6 +167,11 @@ struct Watch<'a> {
     /// When to act next: at the end of its lifetime, or of the grace that the command has.
     deadline: Option<Duration>,
     asked_to_end: bool,
+    /// The grace is over: whoever is left is killed.
+    killing: bool,
+    /// Host scope: the numbers of this process's children, which nobody else's can be before they are waited for.
+    children: Option<OwnedFd>,
+    used: Usage,
     /// Who ended it, for the log, where it was not the command itself.
     by: &'a mut Option<String>,
 }
@@ -149,6 +181,7 @@ fn watch(
     started: &Started,
     relay: &OwnedFd,
     watcher: Option<OwnedFd>,
+    children: Option<OwnedFd>,
     lifetime: Option<Duration>,
     by: &mut Option<String>,
 ) -> (Report, Usage) {
@@ -167,6 +200,9 @@ fn watch(
         last,
         deadline: last,
         asked_to_end: false,
+        killing: false,
+        children,
+        used: Usage::default(),
         by,
     };
     loop {
@@ -178,32 +214,54 @@ fn watch(
 }
 
 impl Watch<'_> {
-    /// The child's changes; a report once it is over.
+    /// The children's changes; a report once it is over.
     fn reap(&mut self) -> Option<(Report, Usage)> {
+        // In host scope orphans of the command's are this process's children too.
+        let whom = self.started.session.then_some(self.started.pid);
         loop {
             let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
-            match process::wait_with_usage(Some(self.started.pid), options) {
+            match process::wait_with_usage(whom, options) {
                 Ok(None) => return None,
-                Err(_) => return Some((self.told.unwrap_or(Report::Signaled(libc::SIGKILL)), Usage::default())),
-                Ok(Some((_, Change::Stopped(signal), _))) if !self.started.session => {
-                    self.tell(Report::Stopped(signal));
+                Err(_) => return Some((self.told.unwrap_or(Report::Signaled(libc::SIGKILL)), self.used)),
+                Ok(Some((pid, Change::Stopped(signal), _))) => {
+                    if !self.started.session && pid == self.started.pid {
+                        self.tell(Report::Stopped(signal));
+                    }
                 }
-                Ok(Some((_, Change::Stopped(_) | Change::Continued, _))) => {}
-                Ok(Some((_, change, usage))) => {
+                Ok(Some((_, Change::Continued, _))) => {}
+                Ok(Some((pid, change, usage))) if pid == self.started.pid => {
                     self.hear(); // what PID 1 said last is still in the socket
                     let own = match change {
                         Change::Exited(code) => Report::Exited(code),
                         Change::Signaled(signal) => Report::Signaled(signal),
                         _ => Report::Exited(OURS),
                     };
-                    return Some((self.told.unwrap_or(own), usage));
+                    let report = *self.told.get_or_insert(own);
+                    self.used = usage;
+                    if self.started.session || self.is_last() {
+                        return Some((report, usage));
+                    }
+                    self.lingers = true;
+                    self.let_relay_go(report);
                 }
+                Ok(Some(_)) => {}
+            }
+            if self.killing {
+                self.signal(&[libc::SIGKILL]); // those that have come to us meanwhile
             }
         }
     }
 
+    fn is_last(&self) -> bool {
+        let look = process::wait(None, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
+        matches!(look, Err(Errno::ECHILD))
+    }
+
     fn wait(&mut self, signals: Option<&SignalFd>) {
-        let mut waits = vec![PollFd::new(self.started.pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut waits = Vec::with_capacity(5);
+        if self.started.session || self.told.is_none() {
+            waits.push(PollFd::new(self.started.pidfd.as_fd(), PollFlags::POLLIN));
+        }
         if let Some(signals) = signals {
             waits.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         }
@@ -239,6 +297,9 @@ impl Watch<'_> {
         if relay {
             self.relay_gone = true;
             if !self.lingers {
+                if let Some(watcher) = &self.watcher {
+                    let _ = wire::send(watcher, Report::Ending(Cause::Hangup), None);
+                }
                 self.end_it(Cause::Hangup, Cause::Hangup.word().into());
             }
         }
@@ -303,19 +364,27 @@ impl Watch<'_> {
     }
 
     /// An isolated session without its relay is killed at once; a host command, and a session whose relay is there to
-    /// hear of it, is asked first. So is a command that may leave something behind, and it alone, when its relay goes.
+    /// hear of it, is asked first. So is a command that may leave something behind, and it alone, when its relay goes,
+    /// unless all of it was asked to end before.
     fn end_it(&mut self, cause: Cause, by: String) {
-        if self.by.is_none() {
+        let abandoned = self.started.linger && cause == Cause::Hangup;
+        if abandoned && self.asked_to_end {
+            return; // a hang-up takes nothing back
+        }
+        let only_abandoned = self.by.as_deref() == Some(Cause::Hangup.word()) && self.started.linger;
+        if self.by.is_none() || only_abandoned {
             *self.by = Some(by);
             self.tell(Report::Ending(cause));
         }
-        let abandoned = self.started.linger && cause == Cause::Hangup;
         let at_once = self.relay_gone && self.started.session && !self.started.linger;
-        match at_once || (self.asked_to_end && !abandoned) {
-            true => self.signal(&[libc::SIGKILL]),
+        match at_once || self.asked_to_end {
+            true => {
+                self.killing = true;
+                self.signal(&[libc::SIGKILL]);
+            }
             false => self.signal(&[libc::SIGHUP, libc::SIGTERM, libc::SIGCONT]),
         }
-        self.asked_to_end = !abandoned;
+        self.asked_to_end |= !abandoned;
         self.deadline = Some(process::boot_time() + GRACE);
     }
 
@@ -323,15 +392,34 @@ impl Watch<'_> {
     fn grace_is_over(&mut self) {
         self.deadline = self.last;
         if self.asked_to_end {
+            self.killing = true;
             self.signal(&[libc::SIGKILL]);
         } else {
             let _ = wire::send(&self.started.line, Report::Abandon, None);
         }
     }
 
+    /// To PID 1; in host scope to the command and to what it has left behind, whose own children come to us when it
+    /// dies.
     fn signal(&self, signals: &[i32]) {
         for signal in signals {
-            let _ = process::pidfd_signal(&self.started.pidfd, *signal);
+            if self.started.session || self.told.is_none() {
+                let _ = process::pidfd_signal(&self.started.pidfd, *signal);
+            }
+            for child in self.children.as_ref().map(children).unwrap_or_default() {
+                if child != self.started.pid {
+                    let _ = process::kill(child, *signal);
+                }
+            }
         }
     }
+}
+
+/// The numbers in `/proc/PID/task/TID/children` (proc_tid_children(5)), read anew.
+fn children(file: &OwnedFd) -> Vec<i32> {
+    let (mut text, mut buffer) = (Vec::new(), [0u8; 4096]);
+    while let Ok(length @ 1..) = nix::sys::uio::pread(file, &mut buffer, text.len() as i64) {
+        text.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

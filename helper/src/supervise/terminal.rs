@@ -55,6 +55,32 @@ impl Outer {
     pub fn is_raw(&self) -> bool {
         self.raw
     }
+
+    /// What somebody else needs to give the terminal back, if the relay is killed before it can.
+    pub fn keeper(&self) -> Option<Keeper> {
+        Some(Keeper { terminal: self.input.try_clone().ok()?, original: self.original.clone() })
+    }
+}
+
+/// A terminal and how it was found.
+#[derive(Debug)]
+pub struct Keeper {
+    pub terminal: OwnedFd,
+    original: Termios,
+}
+
+impl Keeper {
+    /// Gives it back, if it is as the relay left it; a shell that has seen to it itself is not disturbed.
+    pub fn restore(&self) {
+        let mut raw = self.original.clone();
+        cfmakeraw(&mut raw);
+        let same = |a: &Termios, b: &Termios| {
+            a.input_flags == b.input_flags && a.output_flags == b.output_flags && a.local_flags == b.local_flags
+        };
+        if tcgetattr(&self.terminal).is_ok_and(|now| same(&now, &raw) && !same(&now, &self.original)) {
+            let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.original);
+        }
+    }
 }
 
 /// The same terminal under a description of our own, with the rights that the caller's descriptor has.
@@ -71,8 +97,9 @@ pub fn reopen(number: i32) -> Result<OwnedFd, Error> {
 
 /// A devpts instance of the session's own, detached.
 pub fn new_devpts(power_is_real: bool) -> Result<OwnedFd, Error> {
-    let with_group = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
-    let options = if power_is_real { &with_group[..] } else { &with_group[..2] };
+    // The machine has some thousands of terminals in all (kernel.pty.max).
+    let with_group = [("newinstance", ""), ("ptmxmode", "0666"), ("max", "64"), ("mode", "0620"), ("gid", "5")];
+    let options = if power_is_real { &with_group[..] } else { &with_group[..3] };
     mount::new_filesystem("devpts", options, NOSUID | NOEXEC).map_err(call("new devpts"))
 }
 
@@ -86,7 +113,8 @@ pub struct Pty {
 impl Pty {
     /// Made in the session's devpts for its user, with the size and the modes of the caller's terminal.
     pub fn new(devpts: &OwnedFd, outer: &Outer, owner: (u32, u32)) -> Result<Self, Error> {
-        let flags = libc::O_RDWR | libc::O_NOCTTY;
+        // A relay that waits for room in one direction could do nothing else: neither make room, nor see the end.
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
         let master = mount::openat2(devpts, "ptmx", flags, mount::RESOLVE_NO_SYMLINKS).map_err(call("open ptmx"))?;
         terminal::unlock_slave(&master).map_err(call("unlock the session's terminal"))?;
         let slave = terminal::open_slave(&master).map_err(call("open the session's terminal"))?;

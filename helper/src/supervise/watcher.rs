@@ -1,14 +1,17 @@
 //! The watcher: it sleeps, and has a fresh helper judge the session again each minute. Root's, since the user may take
 //! no part in that; it hears nobody, and goes with the guard.
 
+use super::terminal::Keeper;
 use super::wire::{self, Cause, Report};
 use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::process::{self, Change, Fork};
-use crate::sys::{capability, terminal};
+use crate::sys::{capability, identity, terminal};
+use crate::{caller, lan};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use std::ffi::CString;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -24,22 +27,29 @@ const AGAIN: Duration = Duration::from_secs(6);
 const TRIES: u32 = 10;
 
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
-pub fn start(granted: Granted, guard: &OwnedFd) {
+pub fn start(granted: Granted, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
-        let _ = Watcher { guard }.run(&granted);
+        let mut watcher = Watcher { guard, keeper, address: None };
+        let _ = watcher.run(&granted);
+        if let Some(lan) = lan {
+            watcher.unplug(lan);
+        }
         process::exit_now(0)
     }
 }
 
 struct Watcher<'a> {
     guard: &'a OwnedFd,
+    keeper: Option<Keeper>,
+    /// The session's in its network.
+    address: Option<Ipv4Addr>,
 }
 
 /// The guard is gone, or the watcher cannot do its work: it ends.
 struct Over;
 
 impl Watcher<'_> {
-    fn run(&self, granted: &Granted) -> Result<(), Over> {
+    fn run(&mut self, granted: &Granted) -> Result<(), Over> {
         self.retire()?;
         self.sleep(SETTLE)?;
         // With its capabilities still: on some systems root without them cannot read shadow(5).
@@ -75,22 +85,35 @@ impl Watcher<'_> {
         }
     }
 
-    /// Keeps nothing of the caller's: no descriptor, no terminal, no folder.
+    /// Keeps nothing of the caller's but the terminal that may have to be given back: no other descriptor, no folder.
     fn retire(&self) -> Result<(), Over> {
         nix::unistd::setsid().map_err(|_| Over)?;
+        identity::set_supplementary_groups(&[]).map_err(|_| Over)?;
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let null = open("/dev/null", flags, Mode::empty()).map_err(|_| Over)?;
         for number in 0..3 {
             terminal::replace_standard(&null, number).map_err(|_| Over)?;
         }
         std::mem::forget(null); // closed with the others
-        process::close_all_but(vec![self.guard.as_raw_fd()]).map_err(|_| Over)?;
+        let mut keep = vec![self.guard.as_raw_fd()];
+        keep.extend(self.keeper.as_ref().map(|keeper| keeper.terminal.as_raw_fd()));
+        process::close_all_but(keep).map_err(|_| Over)?;
         capability::set_not_dumpable().map_err(|_| Over)?;
         nix::unistd::chdir("/").map_err(|_| Over)
     }
 
-    /// Whether the guard is still there after that time.
-    fn sleep(&self, time: Duration) -> Result<(), Over> {
+    /// The session is over: a fresh helper takes its link away, and with the last one the network.
+    fn unplug(&self, lan: &str) {
+        let helper = format!("{}/caplet-helper", crate::LIBEXECDIR);
+        let words = [Some(lan::VERB.into()), Some(lan.into()), self.address.map(|a| a.to_string().into())];
+        let argv = rejudge::argv(&helper, words.into_iter().flatten().collect());
+        if let Some((helper, argv)) = argv.as_ref().and_then(|argv| Some((argv.first()?, argv))) {
+            let _ = process::execve(helper, argv, &[]);
+        }
+    }
+
+    /// Whether the guard is still there after that time. It says where the session is in its network, and nothing else.
+    fn sleep(&mut self, time: Duration) -> Result<(), Over> {
         let until = process::boot_time() + time;
         loop {
             let left = until.saturating_sub(process::boot_time());
@@ -99,13 +122,20 @@ impl Watcher<'_> {
             }
             let mut waits = [PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
             if let Ok(1..) = poll(&mut waits, timeout(left)) {
-                return Err(Over); // it says nothing: this is its end
+                match wire::receive(self.guard) {
+                    Ok(Some((Report::Plugged(address), _))) => self.address = Some(address),
+                    // The relay was killed.
+                    Ok(Some((Report::Ending(Cause::Hangup), _))) => {
+                        self.keeper.take().iter().for_each(Keeper::restore);
+                    }
+                    _ => return Err(Over),
+                }
             }
         }
     }
 
     /// A fresh helper's verdict; `None`: it gave none.
-    fn ask(&self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
+    fn ask(&mut self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
         let Some(helper) = argv.first() else { return Ok(None) };
         let child = match process::fork() {
             Ok(Fork::Parent(child)) => child,
@@ -115,19 +145,21 @@ impl Watcher<'_> {
             }
             Err(_) => return Ok(None),
         };
+        let mut hangs = false;
         if let Ok(pidfd) = process::pidfd_open(child) {
             let mut waits =
                 [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut waits, timeout(PATIENCE));
             let gone = waits[1].revents().is_some_and(|events| !events.is_empty());
             if gone || waits[0].revents().is_none_or(|events| events.is_empty()) {
+                // One that waits for something waits for NSS; one that would run was starved.
+                hangs = caller::state(child).is_some_and(|state| state != 'R');
                 let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
             }
         }
         match process::wait(Some(child), libc::WEXITED) {
             Ok(Some((_, Change::Exited(code)))) => Ok(Verdict::from_code(code)),
-            // One that hangs hangs in NSS.
-            Ok(Some((_, Change::Signaled(libc::SIGKILL)))) => Ok(Some(Verdict::Unknown)),
+            Ok(Some((_, Change::Signaled(libc::SIGKILL)))) if hangs => Ok(Some(Verdict::Unknown)),
             _ => Ok(None),
         }
     }

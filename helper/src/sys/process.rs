@@ -265,6 +265,79 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     Errno::result(unsafe { libc::prlimit64(0, resource, &raw const new, std::ptr::null_mut()) }).map(drop)
 }
 
+/// This thread's timer slack in nanoseconds (prctl(2)).
+pub fn timer_slack() -> Option<u64> {
+    // SAFETY: plain numbers; the value is the result, which the C library's own prctl would cut to an int.
+    u64::try_from(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) }).ok()
+}
+
+/// Sets it; 0 would mean what it was at the start.
+pub fn set_timer_slack(nanoseconds: u64) {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds.max(1), 0, 0, 0) };
+}
+
+/// Whether this process runs under SCHED_IDLE (sched(7)).
+pub fn is_idle() -> bool {
+    // SAFETY: plain numbers; the raw call, since some C libraries refuse to know it.
+    unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) as i32 & !libc::SCHED_RESET_ON_FORK == libc::SCHED_IDLE }
+}
+
+/// SCHED_IDLE, or the usual policy.
+pub fn set_idle(idle: bool) {
+    let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+    let priority: libc::c_int = 0; // all of struct sched_param
+    // SAFETY: reads one number of this stack.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
+}
+
+/// The I/O class and priority of this process, as ioprio_get(2) packs them; 0: the usual one.
+pub fn io_priority() -> Option<i32> {
+    // SAFETY: plain numbers: IOPRIO_WHO_PROCESS, and itself.
+    let packed = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, 0) } as i32;
+    let class = packed >> 13;
+    (packed > 0).then_some(if class == 0 { 0 } else { packed })
+}
+
+/// Sets it (ioprio_set(2)).
+pub fn set_io_priority(packed: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, packed) };
+}
+
+/// A set of processors; more than 8,192 no kernel has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affinity(Vec<u64>);
+
+impl Affinity {
+    const WORDS: usize = 128;
+
+    /// Every one: the kernel leaves those of them that are there.
+    pub fn all() -> Self {
+        Self(vec![u64::MAX; Self::WORDS])
+    }
+
+    /// Those that this process may run on (sched_getaffinity(2)).
+    pub fn own() -> Option<Self> {
+        let mut words = vec![0u64; Self::WORDS];
+        // SAFETY: the kernel writes at most the bytes of this vector.
+        let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, Self::WORDS * 8, words.as_mut_ptr()) };
+        (result > 0).then_some(Self(words))
+    }
+
+    /// Makes this process run on them.
+    pub fn set(&self) {
+        // SAFETY: the kernel reads the bytes of a vector that lives through the call.
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, self.0.len() * 8, self.0.as_ptr()) };
+    }
+}
+
+/// Orphans of this process's descendants come to it (prctl(2), PR_SET_CHILD_SUBREAPER).
+pub fn adopt_orphans() -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
 /// The nice value of this process (getpriority(2)).
 pub fn nice() -> i32 {
     // SAFETY: plain numbers. The raw call gives 20 - nice, so that no result looks like an error.
@@ -365,12 +438,24 @@ pub fn close_all_but(mut keep: Vec<i32>) -> Result<(), Errno> {
     close_from(from)
 }
 
-/// An exclusive lock on an open file, if it is free (flock(2)). It goes when the last copy of the descriptor does.
-pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
+/// A lock on an open file, `alone` or with others, if it can be had now (flock(2)).
+pub fn try_flock(file: impl AsFd, alone: bool) -> Result<bool, Errno> {
+    let kind = if alone { libc::LOCK_EX } else { libc::LOCK_SH };
     // SAFETY: plain numbers.
-    match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+    match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), kind | libc::LOCK_NB) }) {
         Ok(_) => Ok(true),
         Err(Errno::EWOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// Gives such a lock back, also for every copy of the descriptor.
+pub fn unlock(file: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_UN) }).map(drop)
+}
+
+/// An exclusive lock on an open file, if it is free (flock(2)). It goes when the last copy of the descriptor does.
+pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
+    try_flock(file, true)
 }

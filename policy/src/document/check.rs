@@ -1,7 +1,7 @@
 //! Faults between the keys of one profile: each value is right, and together they are not.
 
 use super::faults::{Complaint, Sink, quoted};
-use super::{Network, Profile, Scope, UserMode, moments, values};
+use super::{Lan, Network, Profile, Scope, UserMode, moments, network, values};
 use crate::capability::{CapSet, Capability};
 use crate::handbook::{Degree, entry};
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub fn root_equivalents(set: CapSet) -> CapSet {
 const OF_THE_NETWORK: CapSet = CapSet::from_bits(0b1111 << 10);
 
 /// Complains of what does not fit together. `name` is where the profile's name stands.
-pub(super) fn check(sink: &mut Sink, profile: &Profile, name: Range<usize>, table: &DeTable<'_>) {
+pub(super) fn check(sink: &mut Sink, profile: &Profile, lans: &[Lan], name: Range<usize>, table: &DeTable<'_>) {
     let value_of = |key| table.get(key).map_or(name.clone(), |value| value.span());
     // what follows from a value with a fault is not worth a complaint
     let sound = |sink: &Sink, key| !sink.has_fault(&value_of(key), false);
@@ -40,6 +40,9 @@ pub(super) fn check(sink: &mut Sink, profile: &Profile, name: Range<usize>, tabl
         let complaint = Complaint::new("subids needs user = \"root\"");
         let complaint = complaint.help("other ids exist only behind a root of the session's own");
         sink.fault(value_of("subids"), complaint);
+    }
+    if let (Network::Named(lan), false) = (&profile.network, network::is_there(profile, lans)) {
+        sink.fault(value_of("network"), network::missing(lan, lans));
     }
     if !sound(sink, "scope") {
         return;

@@ -107,6 +107,10 @@ impl Sink {
         self.found.is_empty()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Whether there is a fault within these bytes of this file; with `syntax`, one of TOML itself.
     pub(super) fn has_fault(&self, span: &Range<usize>, syntax: bool) -> bool {
         let there = |f: &Found| f.file == self.file && span.contains(&f.span.start) && (f.syntax || !syntax);

@@ -6,6 +6,7 @@ mod fields;
 mod limits;
 mod model;
 mod moments;
+mod network;
 mod parts;
 mod profile;
 mod read;
@@ -38,6 +39,8 @@ pub struct Source {
 pub struct Document {
     /// `[defaults]`.
     pub defaults: Defaults,
+    /// The networks that profiles name.
+    pub networks: Vec<Lan>,
     /// The profiles in the order in which they are tried (isolated before host is the judge's business).
     pub profiles: Vec<Profile>,
 }
@@ -85,6 +88,6 @@ impl Document {
         profile.user = UserMode::Root;
         profile.may_add_all = true;
         profile.privileged = true;
-        Self { defaults: Defaults::default(), profiles: vec![profile] }
+        Self { defaults: Defaults::default(), networks: Vec::new(), profiles: vec![profile] }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::capability::CapSet;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where a profile stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +32,53 @@ pub enum UserMode {
 }
 
 /// `network`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// A network namespace of its own.
     Private,
     /// The host's.
     Host,
+    /// One of its own, with a link into the [`Lan`] of that name.
+    Named(String),
+}
+
+/// One `[network.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // each field is the contract's key of that name
+pub struct Lan {
+    pub name: String,
+    pub at: Location,
+    pub description: Option<String>,
+    pub subnet: Subnet,
+    pub gateway: Ipv4Addr,
+    pub subnet6: Option<Subnet6>,
+    pub nat: bool,
+    pub isolate: bool,
+    pub dns: Vec<IpAddr>,
+    pub host_access: bool,
+    pub antispoof: bool,
+    /// A bridge that the administrator made; `None`: caplet's own.
+    pub bridge: Option<String>,
+}
+
+/// An IPv6 network in CIDR form, with its gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet6 {
+    /// Its first address.
+    pub address: Ipv6Addr,
+    /// How many bits of it are the network's: 96 at most, the last 32 are a member's IPv4 address.
+    pub prefix: u8,
+    /// `gateway6`.
+    pub gateway: Ipv6Addr,
+}
+
+/// An IPv4 network in CIDR form; no bit of its address is a host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its first address.
+    pub address: Ipv4Addr,
+    /// How many bits of it are the network's.
+    pub prefix: u8,
 }
 
 /// `home`.

@@ -7,7 +7,7 @@
 //! of each other is checked here: that each holds one profile and nothing else, and that no name comes twice.
 
 use super::faults::Sink;
-use super::{Defaults, Document, Location, Profile, Source, check, profile, values};
+use super::{Defaults, Document, Lan, Location, Profile, Source, check, network, profile, values};
 use std::collections::HashSet;
 use toml::de::{DeTable, DeValue};
 
@@ -24,13 +24,23 @@ pub(super) fn read(sources: &[Source], keep: &dyn Fn(&Profile) -> bool) -> Optio
     }
     let mut sink = Sink::default();
     let (mut defaults, mut defaults_table) = (Defaults::default(), None);
-    for (key, value) in heads.iter().flatten() {
-        let ("defaults", DeValue::Table(table), None) = (key.get_ref().as_ref(), value.get_ref(), defaults_table)
-        else {
-            return None;
-        };
-        defaults = profile::read_defaults(&mut sink, table);
-        defaults_table = Some(table);
+    let mut lans = Vec::new();
+    for (source, head) in sources.iter().zip(&heads) {
+        for (key, value) in head {
+            match (key.get_ref().as_ref(), value.get_ref(), defaults_table) {
+                ("defaults", DeValue::Table(table), None) => {
+                    defaults = profile::read_defaults(&mut sink, table);
+                    defaults_table = Some(table);
+                }
+                ("network", DeValue::Table(tables), _) => lans.extend(networks(&mut sink, source, tables)?),
+                _ => return None,
+            }
+        }
+    }
+    let mut alone = true;
+    network::check_all(&lans, |_, _| alone = false);
+    if !alone {
+        return None;
     }
     let (mut profiles, mut names) = (Vec::new(), HashSet::new());
     for source in sources {
@@ -39,7 +49,7 @@ pub(super) fn read(sources: &[Source], keep: &dyn Fn(&Profile) -> bool) -> Optio
         while at < source.text.len() {
             let rest = source.text.get(at..)?;
             let part = rest.get(..end_of_part(rest.get(1..)?) + 1)?;
-            let (profile, name) = one(&mut sink, part, defaults_table.unwrap_or(&nothing))?;
+            let (profile, name) = one(&mut sink, part, &lans, defaults_table.unwrap_or(&nothing))?;
             if !sink.is_empty() || !names.insert(profile.name.clone()) {
                 return None;
             }
@@ -52,11 +62,24 @@ pub(super) fn read(sources: &[Source], keep: &dyn Fn(&Profile) -> bool) -> Optio
             line += lines_in(part);
         }
     }
-    sink.is_empty().then_some(Document { defaults, profiles })
+    sink.is_empty().then_some(Document { defaults, networks: lans, profiles })
+}
+
+/// The networks of a file's head.
+fn networks(sink: &mut Sink, source: &Source, tables: &DeTable<'_>) -> Option<Vec<Lan>> {
+    let mut lans = Vec::new();
+    for (key, value) in tables {
+        let table = value.get_ref().as_table()?;
+        let (lan, sound) = network::read(sink, key.get_ref(), key.span(), table);
+        let line = 1 + lines_in(source.text.get(..key.span().start)?);
+        lans.push(Lan { at: Location { file: source.path.clone(), line }, ..lan });
+        sound.then_some(())?;
+    }
+    Some(lans)
 }
 
 /// The part's one profile, and where its name stands.
-fn one(sink: &mut Sink, part: &str, defaults: &DeTable<'_>) -> Option<(Profile, usize)> {
+fn one(sink: &mut Sink, part: &str, lans: &[Lan], defaults: &DeTable<'_>) -> Option<(Profile, usize)> {
     let tree = DeTable::parse(part).ok()?;
     let mut tables = tree.get_ref().iter();
     let (Some((word, value)), None) = (tables.next(), tables.next()) else { return None };
@@ -68,7 +91,7 @@ fn one(sink: &mut Sink, part: &str, defaults: &DeTable<'_>) -> Option<(Profile, 
         return None;
     }
     let profile = profile::read(sink, name, table, defaults);
-    check::check(sink, &profile, key.span(), table);
+    check::check(sink, &profile, lans, key.span(), table);
     Some((profile, key.span().start))
 }
 
@@ -143,7 +166,11 @@ mod tests {
         }
     }
 
-    const FRAGMENTS: [&str; 22] = [
+    const FRAGMENTS: [&str; 26] = [
+        "[network.a]\n",
+        "[network.b]\n",
+        "subnet = \"10.0.0.0/8\"\n",
+        "network = \"a\"\n",
         "[profile.a]\n",
         "[profile.b]\n",
         "[profile.c]\n",

@@ -2,7 +2,7 @@
 
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
-use super::{Auth, Defaults, Home, Network, Profile, Scope, UserMode, values};
+use super::{Auth, Defaults, Home, Profile, Scope, UserMode, network, values};
 use crate::capability::CapSet;
 use toml::de::DeTable;
 
@@ -81,9 +81,10 @@ pub(super) fn read_defaults(sink: &mut Sink, table: &DeTable<'_>) -> Defaults {
     defaults
 }
 
-/// Every key there is, for the manual page: of every profile, of isolated ones, of host ones, of `[defaults]`.
+/// Every key there is, for the manual page: of every profile, of isolated ones, of host ones, of `[defaults]`, of
+/// networks.
 #[cfg(feature = "render")]
-pub const KEYS: [&[&str]; 4] = [&EITHER_SCOPE, &ISOLATED, &HOST, &DEFAULTS];
+pub const KEYS: [&[&str]; 5] = [&EITHER_SCOPE, &ISOLATED, &HOST, &DEFAULTS, &super::network::KEYS];
 
 /// Whether this is a key of profiles.
 pub(super) fn is_key(name: &str) -> bool {
@@ -149,8 +150,7 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
             put(&mut p.user, f.choice(&users));
         }
         "network" => {
-            let networks = [("private", Network::Private), ("host", Network::Host)];
-            put(&mut p.network, f.choice(&networks));
+            put(&mut p.network, f.text(network::of_profile));
         }
         "home" => {
             let homes = [("rw", Home::ReadWrite), ("ro", Home::ReadOnly), ("tmpfs", Home::Tmpfs)];

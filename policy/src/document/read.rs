@@ -1,7 +1,7 @@
 //! From sources to a document: TOML, tables, profiles in their order, defaults merged in.
 
 use super::faults::{Complaint, Cursor, Sink, quoted};
-use super::{Defaults, Document, Faults, Location, Profile, Source, check, profile, values};
+use super::{Defaults, Document, Faults, Lan, Location, Profile, Source, check, network, profile, values};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -39,13 +39,14 @@ pub(super) fn read(sources: &[Source]) -> Result<Document, Faults> {
             }
         }
     }
+    let lans = read_networks(&mut sink, &trees);
     let mut profiles = Vec::new();
     let mut names = Vec::new();
     for (file, source, tree) in &trees {
         sink.file = *file;
         if let Some(DeValue::Table(tables)) = tree.get("profile").map(Spanned::get_ref) {
             let defaults = defaults_table.map_or(&nothing, |(table, _, _)| table);
-            read_profiles(&mut sink, source, tables, defaults, &mut |profile, name| {
+            read_profiles(&mut sink, source, tables, &lans, defaults, &mut |profile, name| {
                 names.push((*file, name));
                 profiles.push(profile);
             });
@@ -53,9 +54,41 @@ pub(super) fn read(sources: &[Source]) -> Result<Document, Faults> {
     }
     complain_of_duplicates(&mut sink, &profiles, names);
     match sink.finish(sources) {
-        faults if faults.is_empty() => Ok(Document { defaults, profiles }),
+        faults if faults.is_empty() => Ok(Document { defaults, networks: lans, profiles }),
         faults => Err(Faults { faults, contact: defaults.contact }),
     }
+}
+
+/// The networks of all files.
+fn read_networks(sink: &mut Sink, trees: &[(usize, &Source, DeTable<'_>)]) -> Vec<Lan> {
+    let (mut lans, mut places) = (Vec::new(), Vec::new());
+    for (file, source, tree) in trees {
+        sink.file = *file;
+        let tables = tree.get("network").and_then(|value| value.get_ref().as_table());
+        for (key, value) in tables.into_iter().flatten() {
+            let (name, span) = (key.get_ref().as_ref(), key.span());
+            let DeValue::Table(table) = value.get_ref() else {
+                let complaint = Complaint::new(format!("network {} must be a table", quoted(name)));
+                sink.fault(span, complaint.help("it starts with a line [network.NAME]"));
+                continue;
+            };
+            let (line, _) = Cursor::new(&source.text).go_to(span.start);
+            let at = Location { file: source.path.clone(), line };
+            // One with a fault is there all the same: its profiles are not complained of as well.
+            let (lan, sound) = network::read(sink, name, span.clone(), table);
+            lans.push(Lan { at, ..lan });
+            places.push((*file, span, sound));
+        }
+    }
+    let mut found = Vec::new();
+    network::check_all(&lans, |n, complaint| found.push((n, complaint)));
+    for (n, complaint) in found {
+        if let Some((file, span, true)) = places.get(n) {
+            sink.file = *file;
+            sink.fault(span.clone(), complaint);
+        }
+    }
+    lans
 }
 
 /// All profiles of a file, in the order in which their names stand there (the tree has them by name).
@@ -63,6 +96,7 @@ fn read_profiles(
     sink: &mut Sink,
     source: &Source,
     tables: &DeTable<'_>,
+    lans: &[Lan],
     defaults: &DeTable<'_>,
     take: &mut dyn FnMut(Profile, Range<usize>),
 ) {
@@ -84,7 +118,7 @@ fn read_profiles(
         let mut profile = profile::read(sink, name, table, defaults);
         let end = order.peek().map_or(usize::MAX, |(next, _)| next.span().start);
         if !sink.has_fault(&(span.start..end), true) {
-            check::check(sink, &profile, span.clone(), table);
+            check::check(sink, &profile, lans, span.clone(), table);
         }
         let (line, _) = cursor.go_to(span.start);
         profile.at = Location { file: source.path.clone(), line };
@@ -96,11 +130,12 @@ fn read_profiles(
 fn complain_of_table(sink: &mut Sink, key: &Key<'_>, value: &Value<'_>) {
     let name = key.get_ref().as_ref();
     let complaint = match (name, value.get_ref()) {
-        ("profile", DeValue::Table(_)) => return,
+        ("profile" | "network", DeValue::Table(_)) => return,
+        ("network", _) => Complaint::new("network must be a table").help("it starts with a line [network.NAME]"),
         ("profile", _) => Complaint::new("profile must be a table").help("it starts with a line [profile.NAME]"),
         ("defaults", _) => Complaint::new("defaults must be a table").help("it starts with a line [defaults]"),
         (_, DeValue::Table(_)) => {
-            Complaint::new(format!("unknown table {}", quoted(name))).near(name, ["defaults", "profile"])
+            Complaint::new(format!("unknown table {}", quoted(name))).near(name, ["defaults", "network", "profile"])
         }
         _ if profile::is_key(name) => profile::unknown(name).help("keys stand below a line [profile.NAME]"),
         _ => profile::unknown(name),

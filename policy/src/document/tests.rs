@@ -118,7 +118,7 @@ linger = true
     assert_eq!((p.env_set["EDITOR"].as_str(), p.env_set["EMPTY"].as_str()), ("vi", ""));
     assert_eq!(p.groups_keep, GroupsKeep::Listed(vec![Subject::Name("students".into()), Subject::Id(7)]));
     assert_eq!((p.max_sessions, p.max_lifetime), (1, Some(60)));
-    assert_eq!((p.user, p.network, p.home), (UserMode::Root, Network::Host, Home::Tmpfs));
+    assert_eq!((p.user, p.network.clone(), p.home), (UserMode::Root, Network::Host, Home::Tmpfs));
     assert_eq!((&p.writable[0][..], &p.hide[0][..], &p.devices[0][..]), ("/srv/lab", "/srv/exams", "/dev/kvm"));
     assert_eq!(p.hostname.as_deref(), Some("lab-1.example"));
     assert!(p.login && p.subids && p.time_namespace && p.nested_userns && p.privileged && p.linger);
@@ -165,7 +165,7 @@ fn what_is_not_set_has_the_contracts_default() {
     assert_eq!((&a.groups_keep, &b.groups_keep), (&GroupsKeep::NotRootEquivalent, &GroupsKeep::All));
     assert_eq!((a.auth, a.auth_cache_minutes, a.max_sessions, a.max_lifetime), (Auth::None, 5, 32, None));
     assert_eq!(
-        (a.user, a.network, a.home, a.scope),
+        (a.user, a.network.clone(), a.home, a.scope),
         (UserMode::Own, Network::Private, Home::ReadWrite, Scope::Isolated)
     );
     assert!(!a.login && !a.subids && !a.privileged && !a.pam_session && b.no_new_privs && !b.home_keep);
@@ -211,7 +211,6 @@ fn a_byte_order_mark_and_carriage_returns_are_toml() {
 #[test]
 fn unknown_tables_and_keys() {
     assert_eq!(faults("[profiles.a]\n"), ["1:2+8 unknown table \"profiles\" | did you mean \"profile\"?"]);
-    assert_eq!(faults("[network.lab]\n"), ["1:2+7 unknown table \"network\""]);
     assert_eq!(faults("users = ['a']\n"), ["1:1+5 unknown key \"users\" | keys stand below a line [profile.NAME]"]);
     assert_eq!(faults("defaults = 1")[0], "1:1+8 defaults must be a table | it starts with a line [defaults]");
     assert_eq!(faults("[[profile]]")[0], "1:3+7 profile must be a table | it starts with a line [profile.NAME]");
@@ -601,4 +600,154 @@ fn no_bytes_panic_the_reader() {
     }
     let deep = "a.".repeat(100_000);
     assert!(Document::read(&sources(&[&format!("[profile.{deep}a]\n{deep}a = {}1\n", "[".repeat(100_000))])).is_err());
+}
+
+#[test]
+fn networks_are_read_with_their_defaults() {
+    let document = good(
+        r#"
+[network.lab]
+subnet = "172.17.0.0/16"
+[network.exam-2]
+description = "x"
+kind = "bridge"
+subnet = "192.168.7.0/24"
+gateway = "192.168.7.254"
+nat = true
+isolate = true
+dns = ["10.0.0.53", "fd00::53"]
+host_access = true
+antispoof = false
+[network.theirs]
+subnet = "10.1.0.0/30"
+bridge = "br0"
+[profile.p]
+users = ["alice"]
+network = "lab"
+"#,
+    );
+    let [lab, exam, theirs] = document.networks.as_slice() else { panic!("{document:#?}") };
+    let by_name = |name: &str| document.networks.iter().find(|lan| lan.name == name).unwrap();
+    assert_eq!((lab.name.as_str(), exam.name.as_str(), theirs.name.as_str()), ("exam-2", "lab", "theirs"));
+    let lab = by_name("lab");
+    assert_eq!((lab.gateway.to_string(), lab.subnet.to_string()), ("172.17.0.1".into(), "172.17.0.0/16".into()));
+    assert_eq!((lab.nat, lab.isolate, lab.host_access, lab.antispoof, lab.at.line), (false, false, false, true, 2));
+    assert_eq!((lab.subnet.hosts(), lab.bridge.as_deref()), (65534, None));
+    let exam = by_name("exam-2");
+    assert_eq!((exam.nat, exam.isolate, exam.host_access, exam.antispoof), (true, true, true, false));
+    assert_eq!((exam.gateway.to_string(), exam.dns.len()), ("192.168.7.254".into(), 2));
+    assert_eq!(by_name("theirs").bridge.as_deref(), Some("br0"));
+    assert_eq!(document.profiles[0].network, Network::Named("lab".into()));
+}
+
+/// Faults of a network whose line 2 this is, beside a subnet.
+fn network(line: &str) -> Vec<String> {
+    faults(&format!("[network.lab]\n{line}\nsubnet = \"10.0.0.0/8\"\n"))
+}
+
+#[test]
+fn what_is_no_network_is_said_where() {
+    assert_eq!(faults("[network.lab]\n"), ["1:10+3 network \"lab\" has no subnet | subnet = \"172.17.0.0/16\""]);
+    assert_eq!(
+        faults("[network]\nlab = 1\n"),
+        ["2:1+3 network \"lab\" must be a table | it starts with a line [network.NAME]"]
+    );
+    assert_eq!(faults("network = 1\n"), ["1:1+7 network must be a table | it starts with a line [network.NAME]"]);
+    assert_eq!(network("natt = true"), ["2:1+4 unknown key \"natt\" | did you mean \"nat\"?"]);
+    assert_eq!(network("kind = \"wire\""), ["2:8+6 \"wire\" is no value for kind | one of \"bridge\""]);
+    assert_eq!(network("gateway = \"11.0.0.1\""), ["2:11+10 gateway 11.0.0.1 is no address of 10.0.0.0/8"]);
+    assert_eq!(network("gateway = \"10.0.0.0\""), ["2:11+10 gateway 10.0.0.0 is no address of 10.0.0.0/8"]);
+    assert_eq!(network("gateway = \"x\""), ["2:11+3 \"x\" is no IPv4 address"]);
+    assert_eq!(network("dns = [\"x\"]"), ["2:8+3 \"x\" is no address of a name server"]);
+    assert_eq!(
+        network("bridge = \"br0\"\nnat = true"),
+        ["3:7+4 nat is for a bridge of caplet's own | on one of yours the rules are yours: leave it out"]
+    );
+    assert_eq!(
+        network("bridge = \"cplt-x\""),
+        ["2:10+8 \"cplt-x\" is a name that caplet gives | without this key caplet makes the bridge"]
+    );
+    for (subnet, fault) in [
+        ("10.0.0.0", "is no subnet | as in: \"172.17.0.0/16\""),
+        ("10.0.0.0/08", "is no subnet | as in: \"172.17.0.0/16\""),
+        ("10.0.0.0/+8", "is no subnet | as in: \"172.17.0.0/16\""),
+        ("010.0.0.0/8", "is no subnet | as in: \"172.17.0.0/16\""),
+        ("10.0.0.0/7", "is too large or too small | /8 to /30"),
+        ("10.0.0.0/31", "is too large or too small | /8 to /30"),
+        ("10.0.0.1/24", "names a host of its subnet | \"10.0.0.0/24\""),
+        ("127.0.0.0/8", "is not for hosts"),
+        ("224.0.0.0/8", "is not for hosts"),
+        ("169.254.0.0/16", "is not for hosts"),
+    ] {
+        let width = subnet.len() + 2;
+        let expect = format!("2:10+{width} \"{subnet}\" {fault}");
+        assert_eq!(faults(&format!("[network.lab]\nsubnet = \"{subnet}\"\n")), [expect]);
+    }
+    for name in ["host", "private", "join", "Lab", "eleven-long", "-x", "a_b"] {
+        let said = faults(&format!("[network.{name}]\nsubnet = \"10.0.0.0/8\"\n"));
+        assert!(said.len() == 1 && said[0].contains("cannot be the name of a network"), "{said:?}");
+    }
+}
+
+#[test]
+fn networks_do_not_overlap_and_profiles_name_one_that_is_there() {
+    let two = |a: &str, b: &str| format!("[network.a]\nsubnet = \"{a}\"\n[network.b]\nsubnet = \"{b}\"\n");
+    assert_eq!(
+        faults(&two("10.0.0.0/8", "10.9.0.0/16")),
+        ["3:10+1 subnet 10.9.0.0/16 overlaps that of network \"a\" | which is 10.0.0.0/8"]
+    );
+    good(&two("10.8.0.0/16", "10.9.0.0/16"));
+    let profile = "[profile.p]\nusers = [\"alice\"]\nnetwork = \"c\"\n";
+    assert_eq!(
+        faults(&format!("{}{profile}", two("10.8.0.0/16", "10.9.0.0/16"))),
+        ["7:11+3 no network is called \"c\" | \"private\", \"host\", \"a\", \"b\""]
+    );
+    assert_eq!(
+        isolated("network = 'lab'"),
+        ["3:11+5 no network is called \"lab\" | \"private\", \"host\", or the NAME of a [network.NAME]"]
+    );
+    // In whatever file and order.
+    let later = "[network.c]\nsubnet = \"10.7.0.0/16\"\n";
+    assert!(Document::read(&sources(&[profile, later])).is_ok());
+    let twice = bad(&[later, later]).faults;
+    assert_eq!(twice.len(), 1);
+    assert_eq!(twice[0].help.as_deref(), Some("first in policy.toml:1"));
+}
+
+#[test]
+fn a_route_of_the_machine_that_leads_into_a_subnet_is_found() {
+    let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n\
+        eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+        eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
+    let into = |a: [u8; 4], prefix, own| Subnet { address: a.into(), prefix }.route_into(routes, own);
+    assert_eq!(into([192, 168, 7, 0], 24, "x").as_deref(), Some("eth0"));
+    assert_eq!(into([192, 0, 0, 0], 8, "x").as_deref(), Some("eth0"));
+    assert_eq!(into([192, 168, 7, 0], 24, "eth0"), None);
+    assert_eq!(into([10, 0, 0, 0], 8, "x"), None);
+}
+
+#[test]
+fn a_network_may_have_ipv6_too() {
+    let document = good("[network.lab]\nsubnet = \"172.17.0.0/16\"\nsubnet6 = \"fd00:17::/64\"\n");
+    let subnet = document.networks[0].subnet6.unwrap();
+    assert_eq!((subnet.to_string(), subnet.gateway.to_string()), ("fd00:17::/64".into(), "fd00:17::1".into()));
+    assert_eq!(subnet.member([172, 17, 1, 2].into()).to_string(), "fd00:17::ac11:102");
+    let other = "[network.lab]\nsubnet = \"172.17.0.0/16\"\nsubnet6 = \"2001:db8::/32\"\ngateway6 = \"2001:db8::5\"\n";
+    assert_eq!(good(other).networks[0].subnet6.unwrap().gateway.to_string(), "2001:db8::5");
+    for (line, fault) in [
+        ("subnet6 = \"fd00::1/64\"", "2:11+12 \"fd00::1/64\" names a host of its subnet"),
+        ("subnet6 = \"fd00::/97\"", "2:11+11 \"fd00::/97\" is too large or too small | /16 to /96"),
+        ("subnet6 = \"10.0.0.0/8\"", "2:11+12 \"10.0.0.0/8\" is no IPv6 subnet | as in: \"fd00:17::/64\""),
+        ("gateway6 = \"fd00::1\"", "2:12+9 gateway6 without a subnet6"),
+    ] {
+        assert_eq!(network(line), [fault], "{line}");
+    }
+    assert_eq!(network("subnet6 = \"fe80::/64\"").len(), 1);
+    assert_eq!(network("subnet6 = \"ff02::/64\"").len(), 1);
+    assert_eq!(
+        network("subnet6 = \"fd00::/64\"\ngateway6 = \"fd01::1\""),
+        ["3:12+9 gateway6 fd01::1 is no address of fd00::/64"]
+    );
+    let two = "[network.a]\nsubnet = \"10.1.0.0/16\"\nsubnet6 = \"fd00::/32\"\n[network.b]\nsubnet = \"10.2.0.0/16\"\nsubnet6 = \"fd00:0:7::/64\"\n";
+    assert_eq!(faults(two), ["4:10+1 subnet6 overlaps that of network \"a\""]);
 }

@@ -3,7 +3,7 @@
 use super::{nss, ownership};
 use crate::installed;
 use crate::messages::Trouble;
-use caplet_policy::document::{Document, Profile, Subject, UserMode};
+use caplet_policy::document::{Document, Lan, Profile, Subject, UserMode};
 use caplet_policy::subids::{Range, Unusable};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
@@ -26,8 +26,42 @@ pub fn troubles(document: Option<&Document>) -> Vec<Trouble> {
     login_shell(&mut texts);
     pam(document, &mut texts);
     texts.extend(subordinate_ids(document));
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    for lan in document.iter().flat_map(|document| &document.networks) {
+        network(lan, &routes, &mut texts);
+    }
     troubles.extend(texts.into_iter().map(Trouble::Note));
     troubles
+}
+
+/// What the machine lacks for a network, or has that stands in its way: its sessions are refused until it is mended.
+fn network(lan: &Lan, routes: &str, texts: &mut Vec<String>) {
+    let name = &lan.name;
+    let mut say = |what: String| texts.push(format!("network \"{name}\": {what}"));
+    if !["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter().any(|nft| Path::new(nft).exists()) {
+        say("nftables (the program nft) is not installed: its sessions are refused".into());
+    }
+    if lan.nat && fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|on| on.trim() == "0") {
+        say("nat needs net.ipv4.ip_forward = 1, as in: sysctl -w net.ipv4.ip_forward=1".into());
+    }
+    let stub = |text: String| text.lines().any(|line| line.starts_with("nameserver 127."));
+    if lan.nat && lan.dns.is_empty() && fs::read_to_string("/etc/resolv.conf").is_ok_and(stub) {
+        say("no dns, and the machine's own resolver listens on its loopback, where no member reaches it".into());
+    }
+    match &lan.bridge {
+        Some(bridge) if !Path::new("/sys/class/net").join(bridge).join("bridge").exists() => {
+            say(format!("there is no bridge {bridge}: its sessions are refused"));
+        }
+        Some(_) => {}
+        None => {
+            if let Some(link) = lan.subnet.route_into(routes, &format!("cplt-{name}")) {
+                say(format!(
+                    "its subnet {} overlaps the machine's route by {link}: its sessions are refused",
+                    lan.subnet
+                ));
+            }
+        }
+    }
 }
 
 /// Whether the helper's setuid bit is without effect where it lies.

@@ -93,7 +93,8 @@ fn reasons_before(
             if profile.name == grant.profile().name {
                 return reasons;
             }
-            let alone = Document { defaults: document.defaults.clone(), profiles: vec![profile.clone()] };
+            let networks = document.networks.clone();
+            let alone = Document { defaults: document.defaults.clone(), networks, profiles: vec![profile.clone()] };
             if let Err(refusal) = judge(&alone, caller, world, &question.request) {
                 reasons.extend(refusal.tried);
             }

@@ -68,13 +68,18 @@ fn profile(page: &mut String, line: &Line) {
 
 /// What kind of session it is.
 fn kind(line: &Line) -> String {
+    let named = format!("network \"{}\" with others", line.network);
     let mut words = Vec::new();
     if line.scope() == Scope::Host {
         words.push("host: real capabilities on this machine");
     } else {
         words.push("isolated");
         words.push(if line.user == "root" { "you are root inside" } else { "you stay who you are" });
-        words.push(if line.network == "host" { "the machine's network" } else { "own network" });
+        words.push(match line.network.as_str() {
+            "host" => "the machine's network",
+            "private" => "own network",
+            _ => &named,
+        });
         match line.home.as_str() {
             "ro" => words.push("home is read-only"),
             "tmpfs" => words.push("home is empty and forgotten at the end"),

@@ -19,8 +19,13 @@ fn sections(page: &str) -> Vec<(&str, &str)> {
 fn every_key_is_in_the_page_and_no_other() {
     let page = page();
     let named = |name: &str| sections(&page).into_iter().find(|(head, _)| *head == name).expect("the section").1;
-    let of_the_page =
-        ["KEYS OF EVERY PROFILE", "KEYS OF ISOLATED PROFILES", "KEYS OF HOST PROFILES", "KEYS OF THE DEFAULTS"];
+    let of_the_page = [
+        "KEYS OF EVERY PROFILE",
+        "KEYS OF ISOLATED PROFILES",
+        "KEYS OF HOST PROFILES",
+        "KEYS OF THE DEFAULTS",
+        "KEYS OF A NETWORK",
+    ];
     for (keys, section) in KEYS.into_iter().zip(of_the_page) {
         let heads = named(section).lines().filter_map(|line| line.strip_prefix(".It Ic "));
         let mut there: Vec<&str> = heads.flat_map(|head| head.split(" , ")).collect();
@@ -52,6 +57,12 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
             let somebody = if shown.starts_with("users") { "" } else { "users = [\"alice\"]\n" };
             match section {
                 "KEYS OF THE DEFAULTS" => read(&format!("[defaults]\n{shown}\n")),
+                "KEYS OF A NETWORK" if shown.starts_with("subnet = ") => read(&format!("[network.x]\n{shown}\n")),
+                "KEYS OF A NETWORK" => read(&format!("[network.x]\nsubnet = \"172.17.0.0/16\"\n{shown}\n")),
+                // The network that it names.
+                _ if shown.contains("\"lab\"") => {
+                    read(&format!("[network.lab]\nsubnet = \"172.17.0.0/16\"\n[profile.x]\n{somebody}{shown}\n"));
+                }
                 _ => read(&format!("[profile.x]\n{scope}{somebody}{shown}\n")),
             }
             read_lines += lines.len();
@@ -60,7 +71,7 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
     assert!(read_lines > 50, "{read_lines}");
     let examples = page.split(".Bd -literal -offset indent\n").skip(1);
     let examples: Vec<&str> = examples.filter_map(|rest| rest.split_once("\n.Ed")).map(|(block, _)| block).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     examples.into_iter().for_each(read);
 }
 

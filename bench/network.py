@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""What a network with others costs; see README.md.
+
+As root: CAPLET_BUILD=target/release bench/network.py [--rounds N] [--sessions N] [--seconds N] [--write FILE].
+Exit code 1: a bar was missed."""
+import argparse, json, subprocess, sys, time
+from pathlib import Path
+
+import run
+
+START, SPEED = 1.6, 0.9
+POLICY = f"""
+[network.bench]
+subnet = "172.30.0.0/16"
+[profile.iso]
+users = ["{run.NAME}"]
+max_sessions = 4096
+[profile.lan]
+users = ["{run.NAME}"]
+network = "bench"
+max_sessions = 4096
+"""
+# Runs inside, as the user: so many sessions by eight starters at once; each must have an address of its own and reach the
+# gateway. The answer on a line, then all end on one.
+MANY = r"""
+import json, subprocess, sys, threading, time
+size = int(sys.argv[1])
+line = "ip -4 -br addr show eth0; ping -c 1 -W 5 172.30.0.1 >/dev/null && echo reached; read end"
+jobs, lock, started = [None] * size, threading.Lock(), time.monotonic()
+def start(first):
+    for n in range(first, size, 8):
+        jobs[n] = subprocess.Popen(["caplet", "run", "--quiet", "-p", "lan", "sh", "-c", line],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        jobs[n].answer = [jobs[n].stdout.readline(), jobs[n].stdout.readline()]
+starters = [threading.Thread(target=start, args=(n,)) for n in range(8)]
+[s.start() for s in starters]
+[s.join() for s in starters]
+opened = time.monotonic() - started
+addresses = [job.answer[0].split()[-1] for job in jobs if "/" in job.answer[0]]
+reached = sum(job.answer[1] == "reached\n" for job in jobs)
+wrong = [job.answer for job in jobs if job.answer[1] != "reached\n"][:3]
+print(json.dumps({"open": opened, "distinct": len(set(addresses)), "reached": reached, "wrong": wrong}), flush=True)
+sys.stdin.readline()
+started = time.monotonic()
+for job in jobs:
+    job.stdin.write("\n"); job.stdin.flush()
+codes = [job.wait() for job in jobs]
+print(json.dumps({"end": time.monotonic() - started, "codes": sorted(set(codes))}), flush=True)
+"""
+
+
+def left(box):
+    """What there is of networks: links, rules, records."""
+    words = ["bash", "-c", "ip -br link; nft list ruleset; ls /run/caplet; ip route show table all"]
+    text = subprocess.run(box.command(words), capture_output=True, text=True).stdout
+    return [line for line in text.splitlines() if "cplt" in line or "caplet" in line or line.startswith("net.") or "172.30" in line]
+
+
+def many(box, size):
+    box.put("/usr/local/lib/many-lan.py", MANY, 0o755)
+    words = box.command(["/usr/bin/python3", "/usr/local/lib/many-lan.py", str(size)], user=True)
+    job = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    opened = json.loads(job.stdout.readline())
+    job.stdin.write("\n")
+    job.stdin.flush()
+    ended = json.loads(job.communicate()[0])
+    started = time.monotonic()
+    while (rest := left(box)) and time.monotonic() - started < 60:
+        time.sleep(0.2)
+    return {**opened, **ended, "clean": time.monotonic() - started, "left": rest}
+
+
+def iperf(box, seconds):
+    """Gbit/s between two network namespaces: a veth pair, and two sessions in a network; in turn, the best of two."""
+    client = f"iperf3 -J -t {seconds} -c"
+    script = f"""
+unshare -n sleep 600 & a=$!; unshare -n sleep 600 & b=$!; sleep 0.5
+ip link add va netns $a type veth peer name vb netns $b
+nsenter -t $a -n sh -c 'ip addr add 10.77.0.1/24 dev va; ip link set va up'
+nsenter -t $b -n sh -c 'ip addr add 10.77.0.2/24 dev vb; ip link set vb up'
+nsenter -t $b -n iperf3 -s -1 >/dev/null & sleep 0.5
+nsenter -t $a -n {client} 10.77.0.2; kill $a $b
+"""
+    server = "ip -4 -br addr show eth0; exec iperf3 -s -1"
+    best = {"veth": 0.0, "caplet": 0.0}
+    rate = lambda text: json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e9
+    for _ in range(2):
+        out = subprocess.run(box.command(["bash", "-c", script]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        best["veth"] = max(best["veth"], rate(out))
+        lan = ["caplet", "run", "--quiet", "-p", "lan"]
+        listen = subprocess.Popen(box.command([*lan, "sh", "-c", server], user=True), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        address = listen.stdout.readline().split()[-1].split("/")[0]
+        time.sleep(0.5)
+        out = subprocess.run(box.command([*lan, *client.split(), address], user=True), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+        best["caplet"] = max(best["caplet"], rate(out))
+        listen.wait()
+    return best
+
+
+def main():
+    parser = argparse.ArgumentParser(description="measures networks between sessions; needs root")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--sessions", type=int, default=500)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--write", metavar="FILE", help="append the report there")
+    options = parser.parse_args()
+    bad, lines = [], ["| what | beside it | in a network | bar | |", "|---|---|---|---|---|"]
+
+    def row(what, beside, own, bar, met):
+        lines.append(f"| {what} | {beside} | {own} | {bar} | {'met' if met else '**missed**'} |")
+        if not met:
+            bad.append(what)
+
+    with run.machine() as (box, _, _):
+        box.put("/etc/caplet/policy.toml", POLICY, 0o640)
+        # One session stays, as in a lab where people work: the network is there.
+        holder = subprocess.Popen(box.command("caplet run --quiet -p lan sleep 9999".split(), user=True), stdin=subprocess.DEVNULL)
+        time.sleep(0.5)
+        commands = [("iso", "caplet", "caplet run --quiet -p iso /bin/true"), ("lan", "caplet", "caplet run --quiet -p lan /bin/true")]
+        rows, _ = run.measure(box, commands, options.rounds)
+        iso, lan = (next(row[2] for row in rows if row[0] == key) / 1e6 for key in ("iso", "lan"))
+        row("start and end of a session, median", f"private {iso:.2f} ms", f"{lan:.2f} ms", f"{START} times", lan <= START * iso)
+        for pid in run.chain(holder.pid)[1:2]:
+            subprocess.run(["kill", str(pid)])
+        holder.wait()
+        first = subprocess.run(box.command(["bash", "-c", "time caplet run --quiet -p lan /bin/true"], user=True), capture_output=True, text=True).stderr
+        lines.append(f"| the first one, which makes the network | | {first.split()[1]} | | |")
+        result = many(box, options.sessions)
+        fine = result["distinct"] == result["reached"] == options.sessions and result["codes"] == [0] and not result["left"]
+        text = f"{result['distinct']} addresses, {result['reached']} reach the gateway; open {result['open']:.1f} s, end {result['end']:.1f} s, nothing left after {result['clean']:.1f} s more {result['left'] or ''}{result['wrong'] or ''}"
+        row(f"{options.sessions} sessions by 8 starters", "", text, "all; nothing stays", fine)
+        if subprocess.run(box.command(["sh", "-c", "command -v iperf3"]), capture_output=True).returncode == 0:
+            best = iperf(box, options.seconds)
+            row("iperf3, one stream", f"veth {best['veth']:.1f} Gbit/s", f"{best['caplet']:.1f} Gbit/s", f"{SPEED} times", best["caplet"] >= SPEED * best["veth"])
+        else:
+            lines.append("| iperf3 | not installed | | | |")
+    lines += ["", "Verdict: " + (f"missed: {', '.join(bad)}" if bad else "every bar met")]
+    print("\n".join(lines))
+    if options.write:
+        with open(options.write, "a") as file:
+            file.write("\n## Networks\n\n" + "\n".join(lines) + "\n")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

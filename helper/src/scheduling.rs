@@ -1,0 +1,80 @@
+//! How the caller's process is scheduled, which all of ours would inherit: timer slack by which no timeout ever ends, an
+//! idle policy under which a judgement never comes, a bias to be the first victim of the kernel's. None of it for us;
+//! the command has it back.
+
+use crate::sys::process::{self, Affinity};
+
+/// The usual timer slack, in nanoseconds (prctl(2), PR_SET_TIMERSLACK).
+const SLACK: u64 = 50_000;
+const OOM: &str = "/proc/self/oom_score_adj";
+
+/// What was found, where it is worse than usual.
+#[derive(Debug, Clone, Default)]
+pub struct Scheduling {
+    slack: Option<u64>,
+    idle: bool,
+    nice: Option<i32>,
+    affinity: Option<Affinity>,
+    io: Option<i32>,
+    oom: Option<i32>,
+}
+
+impl Scheduling {
+    /// Takes it all away. What cannot be taken (a container may lack CAP_SYS_NICE) stays.
+    pub fn take() -> Self {
+        let own = Affinity::own();
+        Affinity::all().set();
+        let found = Self {
+            slack: process::timer_slack().filter(|slack| *slack != SLACK),
+            idle: process::is_idle(),
+            nice: Some(process::nice()).filter(|nice| *nice > 0),
+            affinity: own.filter(|own| Affinity::own().as_ref() != Some(own)),
+            io: process::io_priority().filter(|io| *io != 0),
+            oom: std::fs::read_to_string(OOM).ok().and_then(|n| n.trim().parse().ok()).filter(|n| *n > 0),
+        };
+        found.undo();
+        found
+    }
+
+    /// Takes it away again.
+    pub fn undo(&self) {
+        process::set_timer_slack(SLACK);
+        if self.idle {
+            process::set_idle(false);
+        }
+        if self.nice.is_some() {
+            let _ = process::set_nice(0, 0);
+        }
+        if self.affinity.is_some() {
+            Affinity::all().set();
+        }
+        if self.io.is_some() {
+            process::set_io_priority(0);
+        }
+        if self.oom.is_some() {
+            let _ = std::fs::write(OOM, "0");
+        }
+    }
+
+    /// Gives it back, for a process that is about to be forked.
+    pub fn give_back(&self) {
+        if let Some(slack) = self.slack {
+            process::set_timer_slack(slack);
+        }
+        if let Some(io) = self.io {
+            process::set_io_priority(io);
+        }
+        if let Some(affinity) = &self.affinity {
+            affinity.set();
+        }
+        if let Some(oom) = self.oom {
+            let _ = std::fs::write(OOM, oom.to_string());
+        }
+        if let Some(nice) = self.nice {
+            let _ = process::set_nice(0, nice);
+        }
+        if self.idle {
+            process::set_idle(true);
+        }
+    }
+}

@@ -1,0 +1,734 @@
+//! `[network.NAME]`: sessions that share a bridge, what they reach and what not, and that nothing of it stays.
+
+use caplet_lab::{Lab, Running, SharedLab, need, shared};
+use std::time::Duration;
+
+static LAB: SharedLab = SharedLab::new();
+
+const POLICY: &str = r#"
+[network.lab]
+subnet = "172.17.0.0/16"
+gateway = "172.17.254.254"
+
+[network.other]
+subnet = "172.18.0.0/24"
+
+[network.apart]
+subnet = "172.19.0.0/24"
+isolate = true
+
+[network.loose]
+subnet = "172.20.0.0/24"
+antispoof = false
+
+[network.open]
+subnet = "172.21.0.0/24"
+host_access = true
+
+[network.tiny]
+subnet = "172.22.0.0/30"
+
+[profile.lab]
+users = ["*"]
+user = "root"
+network = "lab"
+may_add = ["NET_ADMIN"]
+
+[profile.self]
+users = ["*"]
+network = "lab"
+may_add = ["NET_ADMIN", "NET_RAW"]
+
+[profile.other]
+users = ["*"]
+user = "root"
+network = "other"
+may_add = ["NET_ADMIN"]
+
+[profile.apart]
+users = ["*"]
+user = "root"
+network = "apart"
+may_add = ["NET_ADMIN"]
+
+[profile.loose]
+users = ["*"]
+user = "root"
+network = "loose"
+may_add = ["NET_ADMIN"]
+
+[profile.open]
+users = ["*"]
+user = "root"
+network = "open"
+
+[profile.tiny]
+users = ["*"]
+network = "tiny"
+"#;
+
+fn lab() -> Option<&'static Lab> {
+    if !caplet_lab::have("nft") {
+        caplet_lab::record_skip("needs nft");
+        return None;
+    }
+    shared(&LAB, || {
+        let users = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy"];
+        users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &[])).policy(POLICY)
+    })
+}
+
+/// A session that waits on its standard input and runs each line that comes there; its address.
+struct Member {
+    running: Running,
+    address: String,
+}
+
+impl Member {
+    fn new(lab: &Lab, user: &str, profile: &str, more: &[&str]) -> Self {
+        let mut words = vec!["caplet", "run", "--quiet", "-p", profile];
+        words.extend_from_slice(more);
+        words.extend_from_slice(&["bash", "-c", "ip -4 -br addr show eth0; echo ready; exec bash"]);
+        let running = lab.task(user, words).stdin_open().limit(120).spawn();
+        running.wait_for("ready");
+        let out = running.out_so_far();
+        let address = out.split_whitespace().find(|word| word.contains('/')).expect("an address");
+        let address = address.split('/').next().expect("an address").to_owned();
+        Self { running, address }
+    }
+
+    /// Runs a line inside; what it says, and its code at the end.
+    fn run(&mut self, line: &str) -> String {
+        use std::io::Write;
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let stdin = self.running.stdin.as_mut().expect("its input");
+        writeln!(stdin, "echo begin-{n}; {{ {line}; }} 2>&1; echo code=$? end-{n}").expect("it reads");
+        self.running.wait_for(&format!("end-{n}"));
+        let out = self.running.out_so_far();
+        let (_, out) = out.split_once(&format!("begin-{n}\n")).expect("its answer");
+        out.split_once(&format!(" end-{n}")).expect("its answer").0.to_owned()
+    }
+
+    fn pings(&mut self, address: &str) -> bool {
+        self.run(&format!("ping -c 1 -W 1 {address} >/dev/null")).ends_with("code=0")
+    }
+
+    fn end(mut self) {
+        drop(self.running.stdin.take());
+        self.running.wait();
+    }
+}
+
+/// What the machine has of links, addresses, routes, rules and settings.
+fn state(lab: &Lab) -> String {
+    lab.root(
+        "ip -o link | sed 's/^[0-9]*: //'; ip -o addr | sed 's/^[0-9]*: //'; ip route show table all; ip -6 route show table all; \
+         ip rule; nft list ruleset; ls /run/caplet; sysctl -a 2>/dev/null | grep -E '^net.(ipv4|ipv6|bridge)' | \
+         grep -vE 'neigh|inode|mem|tcp_fastopen|route.min|nf_conntrack'",
+    )
+    .out()
+}
+
+/// Nothing stays of a network whose last session has ended; the kernel takes links down in its own time.
+fn nothing_stays(lab: &Lab, before: &str) {
+    let same = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        state(lab) == before
+    });
+    let after = state(lab);
+    let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+    let gone: Vec<_> = old.iter().filter(|line| !new.contains(line)).collect();
+    let come: Vec<_> = new.iter().filter(|line| !old.contains(line)).collect();
+    assert!(same, "gone: {gone:#?}\ncome: {come:#?}");
+}
+
+/// The line that this project began with, and the words of the blog post around it.
+#[test]
+fn the_route_of_the_story_works_with_net_admin_and_is_refused_without() {
+    need!("route");
+    let Some(lab) = lab() else { return };
+    let mut without = Member::new(lab, "alice", "lab", &[]);
+    let out = without.run("route add -net 192.168.0.0/24 gw 172.17.254.254 eth0");
+    assert!(out.contains("SIOCADDRT: Operation not permitted"), "{out}");
+    without.end();
+    let mut with = Member::new(lab, "alice", "lab", &["--cap-add", "NET_ADMIN"]);
+    let out = with.run("route add -net 192.168.0.0/24 gw 172.17.254.254 eth0 && route -n");
+    assert!(out.ends_with("code=0"), "{out}");
+    let row = |out: &str, row: [&str; 4]| {
+        out.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.len() == 8 && [fields[0], fields[1], fields[2], fields[7]] == row
+        })
+    };
+    assert!(row(&out, ["192.168.0.0", "172.17.254.254", "255.255.255.0", "eth0"]), "{out}");
+    assert!(row(&out, ["0.0.0.0", "172.17.254.254", "0.0.0.0", "eth0"]), "{out}");
+    assert!(row(&out, ["172.17.0.0", "0.0.0.0", "255.255.0.0", "eth0"]), "{out}");
+    assert!(!lab.root("ip route").out().contains("192.168.0.0"), "not the machine's");
+    let hosts = with.run("getent hosts gateway; hostname -i; cat /etc/hosts");
+    assert!(hosts.contains("172.17.254.254") && hosts.contains(&with.address), "{hosts}");
+    with.end();
+}
+
+#[test]
+fn two_members_see_each_other_and_members_of_another_network_do_not() {
+    let Some(lab) = lab() else { return };
+    let mut bob = Member::new(lab, "bob", "lab", &[]);
+    let mut carol = Member::new(lab, "carol", "self", &[]);
+    let mut other = Member::new(lab, "dave", "other", &["--cap-add", "NET_ADMIN"]);
+    assert_ne!(bob.address, carol.address);
+    assert!(bob.pings(&carol.address) && carol.pings(&bob.address));
+    assert!(bob.pings("172.17.254.254") && other.pings("172.18.0.1"), "each its gateway");
+    // Not by the gateway, and not by a route or an address of one's own making.
+    let bobs = bob.address.clone();
+    assert!(!other.pings(&bobs) && !bob.pings(&other.address));
+    other.run("ip addr add 172.17.9.9/16 dev eth0");
+    assert!(!other.pings(&bobs));
+    // The machine's own services are not theirs: its other addresses, and the gateway's ports.
+    lab.root("ip addr add 10.99.0.1/32 dev lo 2>/dev/null; true");
+    assert!(!bob.pings("10.99.0.1"));
+    let mut server = lab.task(
+        "root",
+        [
+            "python3",
+            "-c",
+            "import socket; s=socket.create_server(('0.0.0.0',7007)); print('up',flush=True); s.accept()",
+        ],
+    );
+    server = server.env("PATH", "/usr/bin:/bin").limit(100);
+    let server = server.spawn();
+    server.wait_for("up");
+    for (member, gateway) in [(&mut bob, "172.17.254.254"), (&mut other, "172.18.0.1")] {
+        let out = member.run(&format!("timeout 1 bash -c '</dev/tcp/{gateway}/7007'"));
+        assert!(out.ends_with("code=124"), "no answer: {out}");
+    }
+    let mut open = Member::new(lab, "erin", "open", &[]);
+    let out = open.run("timeout 5 bash -c '</dev/tcp/172.21.0.1/7007'");
+    assert!(out.ends_with("code=0"), "host_access: {out}");
+    drop(server);
+    // One address stays a user's.
+    let address = bob.address.clone();
+    bob.end();
+    let again = (0..20).find_map(|_| {
+        let bob = Member::new(lab, "bob", "lab", &[]);
+        let same = bob.address == address;
+        bob.end();
+        std::thread::sleep(Duration::from_millis(100));
+        same.then_some(())
+    });
+    assert!(again.is_some(), "{address}");
+    carol.end();
+    other.end();
+    open.end();
+}
+
+#[test]
+fn isolated_members_see_the_gateway_alone() {
+    let Some(lab) = lab() else { return };
+    let mut one = Member::new(lab, "alice", "apart", &["--cap-add", "NET_ADMIN"]);
+    let mut two = Member::new(lab, "bob", "apart", &[]);
+    let (a, b) = (one.address.clone(), two.address.clone());
+    assert!(one.pings("172.19.0.1") && two.pings("172.19.0.1"));
+    assert!(!one.pings(&b) && !two.pings(&a));
+    // Nor by way of the gateway.
+    one.run(&format!("ip route add {b} via 172.19.0.1"));
+    assert!(!one.pings(&b));
+    one.end();
+    two.end();
+}
+
+#[test]
+fn nobody_speaks_for_somebody_else() {
+    need!("python3", "tcpdump");
+    let Some(lab) = lab() else { return };
+    let mut mallory = Member::new(lab, "frank", "lab", &["--cap-add", "NET_ADMIN"]);
+    let mut victim = Member::new(lab, "grace", "self", &["--cap-add", "NET_RAW"]);
+    let mut third = Member::new(lab, "heidi", "lab", &[]);
+    let (own, his) = (mallory.address.clone(), victim.address.clone());
+    assert!(mallory.pings(&his) && third.pings(&his));
+    victim.run("tcpdump -i eth0 -n -U -w /tmp/seen >/dev/null 2>&1 & sleep 0.7");
+    // His address, a third one's, the gateway's; another MAC; a frame of each kind that only a gateway sends.
+    let program = r#"
+import socket, struct, sys
+own, third, victim, gateway = (socket.inet_aton(a) for a in sys.argv[1:5])
+mac = lambda a: b"\x02\xca" + a
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+def ip(src, dst, proto, body):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 1, 0, 64, proto, 0, src, dst)
+    total = sum(struct.unpack("!10H", head)); total = (total >> 16) + (total & 0xffff); total += total >> 16
+    return head[:10] + struct.pack("!H", ~total & 0xffff) + head[12:] + body
+def udp(sport, dport, body=b"spoof"):
+    return struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body
+def arp(sender_mac, sender, target):
+    return struct.pack("!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 2, sender_mac, sender, mac(target), target)
+everybody = b"\xff" * 6
+frames = [
+    (mac(victim), mac(own), 0x800, ip(third, victim, 17, udp(1, 1111))),       # IP of a third
+    (mac(victim), mac(own), 0x800, ip(gateway, victim, 17, udp(1, 1112))),     # of the gateway
+    (mac(victim), mac(third), 0x800, ip(own, victim, 17, udp(1, 1113))),       # MAC of a third
+    (mac(victim), mac(gateway), 0x800, ip(gateway, victim, 17, udp(1, 1114))), # both of the gateway
+    (everybody, mac(own), 0x806, arp(mac(own), gateway, victim)),              # ARP: the gateway is me
+    (everybody, mac(own), 0x806, arp(mac(gateway), own, victim)),              # ARP: I am at its MAC
+    (everybody, mac(own), 0x800, ip(own, b"\xff" * 4, 17, udp(67, 68))),       # DHCP offer
+    (everybody, mac(own), 0x86dd, b"\x60\0\0\0\0\x08\x3a\xff" + b"\xfe\x80" + b"\0" * 13 + b"\1" + b"\xff\x02" + b"\0" * 13 + b"\1" + b"\x86\0\0\0\x40\0\0\x1e"),
+    (everybody, mac(own), 0x8100, b"\0\5\x08\0" + ip(own, victim, 17, udp(1, 1115))),  # VLAN 5
+    (everybody, mac(own), 0x88cc, b"\0" * 46),                                 # LLDP
+    (mac(victim), mac(own), 0x800, ip(own, victim, 17, udp(1, 2222))),         # what is allowed
+]
+for dst, src, kind, body in frames:
+    s.send(dst + src + struct.pack("!H", kind) + body)
+"#;
+    lab.write("/usr/local/lib/spoof.py", program, 0o644, "root");
+    let third_address = third.address.clone();
+    let out = mallory.run(&format!("python3 /usr/local/lib/spoof.py {own} {third_address} {his} 172.17.254.254"));
+    assert!(out.ends_with("code=0"), "{out}");
+    let seen =
+        victim.run("sleep 0.7; pkill -INT tcpdump; sleep 0.3; tcpdump -n -e -r /tmp/seen 2>/dev/null | grep -v ICMP");
+    assert!(seen.contains(&format!("{own}.1 > {his}.2222")), "what is its own arrives: {seen}");
+    for spoofed in
+        ["1111", "1112", "1113", "1114", "1115", "is-at 02:ca:ac:11:fe:fe", "BOOTP", "802.1Q", "LLDP", "IP6", "router"]
+    {
+        assert!(!seen.contains(spoofed), "{spoofed}: {seen}");
+    }
+    assert!(!seen.lines().any(|line| line.contains("172.17.254.254 is-at")), "{seen}");
+    // By the kernel's own means too.
+    for line in [
+        format!("ip addr add {third_address}/16 dev eth0; ping -c 1 -W 1 -I {third_address} {his}"),
+        format!("ip addr flush dev eth0; ip addr add 172.17.44.44/16 dev eth0; ping -c 1 -W 1 {his}"),
+        format!("ip link set eth0 address 02:00:00:00:00:77; ip addr add {own}/16 dev eth0; ping -c 1 -W 1 {his}"),
+    ] {
+        let out = mallory.run(&line);
+        assert!(!out.ends_with("code=0"), "{line}: {out}");
+    }
+    assert!(third.pings(&his) && victim.pings("172.17.254.254"), "nobody else was harmed");
+    // Where the policy lets them, they may.
+    let mut loose = Member::new(lab, "ivan", "loose", &["--cap-add", "NET_ADMIN"]);
+    let mut near = Member::new(lab, "judy", "loose", &[]);
+    let theirs = near.address.clone();
+    let out =
+        loose.run(&format!("ip addr flush dev eth0; ip addr add 172.20.0.200/24 dev eth0; ping -c 1 -W 2 {theirs}"));
+    assert!(out.ends_with("code=0"), "{out}");
+    for member in [mallory, victim, third, loose] {
+        member.end();
+    }
+    near.run("true");
+    near.end();
+}
+
+#[test]
+fn a_full_network_refuses_and_what_is_free_again_is_given_again() {
+    let Some(lab) = lab() else { return };
+    let one = Member::new(lab, "alice", "tiny", &[]);
+    let out = lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "tiny", "true"]);
+    assert_eq!(
+        (out.code(), out.err()),
+        (125, "caplet: no session: network \"tiny\" has no free address in 172.22.0.0/30".into())
+    );
+    one.end();
+    let free = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "tiny", "true"]).ok()
+    });
+    assert!(free);
+}
+
+#[test]
+fn nothing_of_a_network_stays() {
+    let Some(own) = (if caplet_lab::have("nft") {
+        Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start()
+    } else {
+        None
+    }) else {
+        return;
+    };
+    let lab = &own;
+    lab.root("nft 'add table inet mine; add chain inet mine c { type filter hook input priority 0; }'; mkdir -p /run/caplet; chmod 700 /run/caplet");
+    lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "self", "true"]).expect_ok();
+    nothing_stays_but(lab);
+    let before = state(lab);
+    let (alice, bob) = (Member::new(lab, "alice", "lab", &[]), Member::new(lab, "bob", "lab", &[]));
+    assert!(state(lab).contains("cplt-lab") && state(lab).contains("table bridge caplet"), "{}", state(lab));
+    alice.end();
+    assert!(lab.root("ip link show cplt-lab").ok(), "bob is still in it");
+    bob.end();
+    nothing_stays(lab, &before);
+    // Whoever kills everything leaves it to the next start.
+    let mut alice = Member::new(lab, "alice", "lab", &[]);
+    lab.root("pkill -KILL -x caplet-helper; pkill -KILL -u alice; true");
+    alice.running.wait();
+    lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "other", "true"]).expect_ok();
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "other", "true"]).expect_ok();
+        !lab.root("ip link; nft list ruleset").out().contains("cplt-lab")
+    });
+    assert!(gone);
+    nothing_stays(lab, &before);
+}
+
+fn nothing_stays_but(lab: &Lab) {
+    let clean = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        !lab.root("ip link; nft list ruleset; ls /run/caplet")
+            .out()
+            .lines()
+            .any(|l| l.contains("cplt") || l.starts_with("net.") || l.contains("caplet"))
+    });
+    assert!(clean, "{}", state(lab));
+}
+
+/// A server in a network namespace of its own stands for the outside; what it sees of whoever comes.
+const OUTSIDE: &str = r#"
+set -e
+unshare -n sleep 1000 >/dev/null 2>&1 & echo $! >/run/outside
+until [ "$(readlink /proc/$(cat /run/outside)/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+ip link add uplink type veth peer name up0 netns $(cat /run/outside)
+ip addr add 203.0.113.1/24 dev uplink; ip link set uplink up
+inside() { nsenter -t $(cat /run/outside) -n "$@"; }
+inside ip link set lo up; inside ip addr add 203.0.113.2/24 dev up0; inside ip link set up0 up
+inside ip route add default via 203.0.113.1
+inside python3 -c "
+import socket
+s = socket.create_server(('0.0.0.0', 7008))
+while True:
+    c, a = s.accept(); c.sendall(a[0].encode()); c.close()
+" >/dev/null 2>&1 &
+until inside bash -c '</dev/tcp/127.0.0.1/7008' 2>/dev/null; do sleep 0.05; done
+"#;
+
+#[test]
+fn nat_leads_out_and_without_it_nothing_does() {
+    need!("nft", "python3");
+    const POLICY: &str = r#"
+[network.out]
+subnet = "172.17.0.0/16"
+nat = true
+dns = ["203.0.113.53"]
+[network.in]
+subnet = "172.18.0.0/16"
+[profile.out]
+users = ["*"]
+user = "root"
+network = "out"
+may_add = ["NET_ADMIN"]
+[profile.in]
+users = ["*"]
+user = "root"
+network = "in"
+may_add = ["NET_ADMIN"]
+"#;
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    lab.root("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    lab.write("/root/outside.sh", OUTSIDE, 0o700, "root");
+    lab.root("PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /root/outside.sh").expect_ok();
+    lab.root("sysctl -qw net.ipv4.ip_forward=0");
+    let refused = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "out", "true"]);
+    assert!(refused.code() == 125 && refused.err().contains("nat needs net.ipv4.ip_forward = 1"), "{refused}");
+    lab.log().wait("refuse", &[("user", "alice"), ("profile", "out")]);
+    lab.root("sysctl -qw net.ipv4.ip_forward=1");
+    let before = state(lab);
+    let mut alice = Member::new(lab, "alice", "out", &["--cap-add", "NET_ADMIN"]);
+    let mut bob = Member::new(lab, "bob", "in", &["--cap-add", "NET_ADMIN"]);
+    let ask = "timeout 3 bash -c 'exec 3<>/dev/tcp/203.0.113.2/7008; cat <&3'";
+    let out = alice.run(ask);
+    assert!(out.starts_with("203.0.113.1"), "masked by the machine's own: {out}");
+    assert!(alice.run("cat /etc/resolv.conf").starts_with("nameserver 203.0.113.53\n"));
+    let out = bob.run(ask);
+    assert!(!out.ends_with("code=0"), "{out}");
+    // Nobody comes in from there, and no network by way of another.
+    let address = alice.address.clone();
+    let back = format!("nsenter -t $(cat /run/outside) -n ping -c 1 -W 1 {address} >/dev/null || echo none");
+    assert_eq!(lab.root(&back).out(), "none");
+    assert!(!alice.pings(&bob.address) && !bob.pings(&address));
+    // Rules that somebody flushes are made again by the next start, for those who are there already too.
+    lab.root("nft flush ruleset");
+    let mut carol = Member::new(lab, "bob", "out", &[]);
+    assert!(carol.pings(&address) && alice.pings(&carol.address));
+    assert!(alice.run(ask).starts_with("203.0.113.1"));
+    let spoof = format!("ip addr add 172.17.99.99/16 dev eth0; ping -c 1 -W 1 -I 172.17.99.99 {}", carol.address);
+    assert!(!alice.run(&spoof).ends_with("code=0"), "and watched as before");
+    for member in [alice, bob, carol] {
+        member.end();
+    }
+    nothing_stays(lab, &before);
+}
+
+/// What stands in the way is said before anything is built.
+#[test]
+fn what_the_machine_has_already_is_not_touched() {
+    need!("nft");
+    const POLICY: &str = r#"
+[network.theirs]
+subnet = "172.17.0.0/24"
+bridge = "br0"
+[network.clash]
+subnet = "172.18.0.0/24"
+[network.routed]
+subnet = "172.19.0.0/24"
+[profile.theirs]
+users = ["*"]
+network = "theirs"
+[profile.clash]
+users = ["*"]
+network = "clash"
+[profile.routed]
+users = ["*"]
+network = "routed"
+"#;
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    lab.root("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    let run = |profile: &str| lab.run_as("alice", ["caplet", "run", "--quiet", "-p", profile, "true"]);
+    let says = |profile: &str, text: &str| {
+        let out = run(profile);
+        assert_eq!((out.code(), out.err()), (125, format!("caplet: no session: network \"{profile}\": {text}")));
+    };
+    says("theirs", "there is no bridge br0: root makes it, or leaves the key out");
+    lab.root("ip link add br0 type veth peer name br1");
+    says("theirs", "br0 is a link, and no bridge");
+    lab.root("ip link del br0; ip link add cplt-clash type veth peer name other; ip link add br0 type bridge; ip link set br0 up");
+    lab.root("ip addr add 172.17.0.1/24 dev br0; ip link add uplink type veth peer name far; ip link set uplink up; ip link set far up");
+    lab.root("ip addr add 172.19.7.1/16 dev uplink");
+    says("clash", "cplt-clash is a link, and no bridge");
+    says("routed", "its subnet 172.19.0.0/24 overlaps this machine's route by uplink");
+    lab.root("mv /usr/sbin/nft /usr/sbin/nft-away; ip addr del 172.19.7.1/16 dev uplink");
+    let out = run("routed");
+    assert_eq!(
+        (out.code(), out.err()),
+        (125, "caplet: no session: nftables (the program nft) is not installed".into())
+    );
+    lab.root("mv /usr/sbin/nft-away /usr/sbin/nft");
+    // Refusals leave nothing but what the next start takes away.
+    let left = |text: &str| -> Vec<String> {
+        let ours = |line: &&str| (line.starts_with("net.") && !line.contains(" = ")) || line.contains("caplet");
+        text.lines().filter(ours).map(str::to_owned).collect()
+    };
+    run("theirs").expect_ok();
+    let before = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        // Without a port the bridge has no carrier, which takes it a moment to notice.
+        Some(state(lab)).filter(|state| left(state).is_empty() && state.contains("br0: <NO-CARRIER"))
+    });
+    let before = before.unwrap_or_else(|| panic!("{:#?}", left(&state(lab))));
+    // A bridge of the administrator's keeps its addresses and its other ports.
+    let mut alice = Member::new(lab, "alice", "theirs", &[]);
+    let mut bob = Member::new(lab, "bob", "theirs", &[]);
+    assert!(alice.pings(&bob.address) && bob.pings("172.17.0.1"));
+    alice.end();
+    bob.end();
+    nothing_stays(lab, &before);
+}
+
+/// The README's routing course, as it is written: three students, one router, static routes.
+#[test]
+fn the_routing_course_works_as_it_is_written() {
+    let Some(_) = lab() else { return };
+    let readme = include_str!("../../README.md");
+    let (_, page) = readme.split_once("**A routing course").expect("the page");
+    let blocks: Vec<&str> = page.split("```").skip(1).step_by(2).take(4).collect();
+    let [policy, student, router_lines, trial] = blocks[..] else { panic!("{blocks:?}") };
+    let users = ["alice", "bob", "carol", "tom"];
+    let lab = users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &["students"]));
+    let Some(lab) = lab.policy(policy.strip_prefix("toml").expect("a policy")).start() else { return };
+    let mut members = users.map(|user| Member::new(&lab, user, "routing", &["--cap-add", "NET_ADMIN"]));
+    let addresses = std::array::from_fn::<_, 4, _>(|n| members[n].address.clone());
+    let told = users.iter().zip(&addresses).map(|(user, address)| format!("{user}={address}\n")).collect::<String>();
+    let told = format!("{told}router={}\n", addresses[3]);
+    let lines = |block: &str| -> Vec<String> {
+        block.lines().skip(1).filter(|l| !l.starts_with('#') && !l.is_empty()).map(str::to_owned).collect()
+    };
+    let mut run = |member: usize, line: &str| {
+        let out = members[member].run(&format!("{} {line}", told.replace('\n', "; ")));
+        assert!(out.ends_with("code=0"), "{line}: {out}");
+        out
+    };
+    for n in 1..=3 {
+        for line in lines(student) {
+            run(n - 1, &line.replace("10.1.", &format!("10.{n}.")));
+        }
+    }
+    for line in lines(router_lines) {
+        run(3, &line);
+    }
+    let [ping, trace] = &lines(trial)[..] else { panic!("{trial}") };
+    assert!(run(0, ping).contains("ttl=63"), "by way of the router");
+    if caplet_lab::have("traceroute") {
+        assert!(run(0, trace).contains(&addresses[3]));
+    }
+    run(2, "ping -c 1 -I 10.3.0.1 10.1.0.1");
+    members.into_iter().for_each(Member::end);
+}
+
+#[test]
+fn check_says_what_the_machine_lacks_for_a_network() {
+    let policy = "[network.a]\nsubnet = \"172.17.0.0/16\"\nnat = true\n[network.b]\nsubnet = \"10.0.0.0/8\"\n\
+        [network.c]\nsubnet = \"172.18.0.0/16\"\nbridge = \"br7\"\n[profile.p]\nusers = [\"alice\"]\nnetwork = \"a\"\n";
+    let Some(lab) = Lab::new().user("alice", &[]).policy(policy).start() else { return };
+    lab.root("sysctl -qw net.ipv4.ip_forward=0; ip link add upl type veth peer name far; ip link set upl up; ip addr add 10.1.1.1/24 dev upl");
+    lab.root("umount /etc/resolv.conf 2>/dev/null; rm -f /etc/resolv.conf; echo nameserver 127.0.0.53 > /etc/resolv.conf; mv /usr/sbin/nft /usr/sbin/nft-x 2>/dev/null; true");
+    let said = lab.root("caplet check; true").err();
+    for text in [
+        "network \"a\": nftables (the program nft) is not installed",
+        "network \"a\": nat needs net.ipv4.ip_forward = 1",
+        "network \"a\": no dns, and the machine's own resolver listens on its loopback",
+        "network \"b\": its subnet 10.0.0.0/8 overlaps the machine's route by upl",
+        "network \"c\": there is no bridge br7",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    assert!(lab.sh("alice", "caplet list").out().contains("network \"a\" with others"));
+}
+
+/// Whatever is killed, and whenever: the next start of anything takes away what is left.
+#[test]
+fn killed_at_any_moment_it_leaves_nothing_after_the_next_start() {
+    need!("nft");
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    let plain = || lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "none", "true"]).expect_ok();
+    lab.set_policy(&format!("{POLICY}[profile.none]\nusers = [\"*\"]\n"));
+    plain();
+    let before = state(lab);
+    for round in 0..60 {
+        let line = format!(
+            "setpriv --reuid alice --regid alice --init-groups caplet run --quiet -p lab sleep 5 >/dev/null 2>&1 & \
+             sleep 0.0{:02}; pkill -KILL -x caplet-helper; pkill -KILL -x caplet; pkill -KILL -u alice; wait; true",
+            round / 2
+        );
+        lab.root(&line);
+    }
+    let clean = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        plain();
+        !lab.root("ip link; nft list ruleset; ls /run/caplet")
+            .out()
+            .lines()
+            .any(|line| line.contains("cplt") || line.contains("caplet") || line.starts_with("net."))
+    });
+    assert!(clean, "{}", lab.root("ip link; nft list ruleset; ls /run/caplet").out());
+    nothing_stays(lab, &before);
+}
+
+/// IPv6 beside IPv4: an address that is made of the other one, a gateway, and nobody who speaks for somebody else.
+#[test]
+fn a_network_with_ipv6() {
+    need!("nft", "python3");
+    const POLICY: &str = r#"
+[network.six]
+subnet = "172.17.0.0/16"
+subnet6 = "fd00:17::/64"
+nat = true
+[network.four]
+subnet = "172.18.0.0/16"
+[profile.six]
+users = ["*"]
+user = "root"
+network = "six"
+may_add = ["NET_ADMIN"]
+[profile.self]
+users = ["*"]
+network = "six"
+may_add = ["NET_RAW"]
+[profile.four]
+users = ["*"]
+user = "root"
+network = "four"
+"#;
+    let users = ["alice", "bob", "carol", "dave"];
+    let lab = users.into_iter().fold(Lab::new(), |lab, user| lab.user(user, &[])).policy(POLICY);
+    let Some(lab) = lab.start() else { return };
+    lab.root("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0");
+    let refused = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "six", "true"]);
+    assert!(refused.err().contains("nat with a subnet6 needs IPv6 forwarding"), "{refused}");
+    lab.root("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    lab.root("ip link add uplink type veth peer name far; for l in uplink far; do ip link set $l addrgenmode none up; done; ip -6 addr add 2001:db8::1/64 dev uplink nodad");
+    let before = state(&lab);
+    let four = Member::new(&lab, "dave", "four", &[]);
+    let mut alice = Member::new(&lab, "alice", "six", &["--cap-add", "NET_ADMIN"]);
+    let mut bob = Member::new(&lab, "bob", "self", &["--cap-add", "NET_RAW"]);
+    let mut carol = Member::new(&lab, "carol", "six", &[]);
+    let sixth = |member: &Member| {
+        let bits = u32::from(member.address.parse::<std::net::Ipv4Addr>().expect("an address"));
+        std::net::Ipv6Addr::from(
+            u128::from("fd00:17::".parse::<std::net::Ipv6Addr>().expect("a subnet")) | u128::from(bits),
+        )
+        .to_string()
+    };
+    let (a, b, c) = (sixth(&alice), sixth(&bob), sixth(&carol));
+    assert!(alice.run("ip -6 -br addr show eth0").contains(&format!("{a}/64")));
+    assert!(alice.run("ip -6 route").contains("default via fd00:17::1"));
+    assert!(alice.pings(&b) && bob.pings(&a) && carol.pings("fd00:17::1"), "each other, and the gateway");
+    assert!(alice.run("cat /etc/hosts").contains("fd00:17::1 gateway"));
+    assert!(!alice.pings("2001:db8::1"), "the machine's own addresses are not theirs");
+    bob.run("tcpdump -i eth0 -n -U -w /tmp/seen >/dev/null 2>&1 & sleep 0.7");
+    let program = r#"
+import socket, struct, sys
+own, third, victim = (socket.inet_pton(socket.AF_INET6, a) for a in sys.argv[1:4])
+gateway = socket.inet_pton(socket.AF_INET6, "fd00:17::1")
+mac = lambda a: b"\x02\xca" + a[12:]
+local = lambda a: b"\xfe\x80" + b"\0" * 6 + b"\x00\xca" + a[12:13] + b"\xff\xfe" + a[13:16]
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+def sums(data):
+    data += b"\0" * (len(data) % 2)
+    t = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+def ip6(src, dst, proto, body, hops=255):
+    pseudo = src + dst + struct.pack("!IHBB", len(body), 0, 0, proto)
+    at = 2 if proto == 58 else 6
+    body = body[:at] + struct.pack("!H", sums(pseudo + body)) + body[at + 2:]
+    return struct.pack("!IHBB", 6 << 28, len(body), proto, hops) + src + dst + body
+udp = lambda port, source=1: struct.pack("!HHHH", source, port, 13, 0) + b"spoof"
+advert = lambda target, hw: b"\x88\0\0\0\x60\0\0\0" + target + b"\2\1" + hw
+all_nodes = socket.inet_pton(socket.AF_INET6, "ff02::1")
+to = lambda a: mac(a)
+multi = b"\x33\x33\0\0\0\1"
+frames = [
+    (to(victim), mac(own), ip6(third, victim, 17, udp(1111))),
+    (to(victim), mac(third), ip6(third, victim, 17, udp(1112))),
+    (to(victim), mac(own), ip6(gateway, victim, 17, udp(1113))),
+    (multi, mac(own), ip6(local(own), all_nodes, 58, b"\x86\0\0\0\x40\0\7\x08" + b"\0" * 8)),          # a router
+    (to(victim), mac(own), ip6(local(own), victim, 58, b"\x89\0\0\0\0\0\0\0" + third + third)),        # a redirect
+    (to(victim), mac(own), ip6(own, victim, 58, advert(third, mac(own)))),                              # a third is me
+    (multi, mac(own), ip6(own, all_nodes, 58, advert(gateway, mac(own)))),                              # the gateway is me
+    (to(victim), mac(own), ip6(own, victim, 17, udp(546, 547))),                                        # DHCPv6
+    (to(victim), mac(own), ip6(own, victim, 17, udp(2222))),                                            # what is allowed
+    (to(victim), mac(own), ip6(own, victim, 58, advert(own, mac(own)))),
+]
+for dst, src, body in frames:
+    s.send(dst + src + b"\x86\xdd" + body)
+"#;
+    lab.write("/usr/local/lib/spoof6.py", program, 0o644, "root");
+    let out = alice.run(&format!("python3 /usr/local/lib/spoof6.py {a} {c} {b}"));
+    assert!(out.ends_with("code=0"), "{out}");
+    let seen = bob.run("sleep 0.7; pkill -INT tcpdump; sleep 0.3; tcpdump -n -e -r /tmp/seen 2>/dev/null");
+    assert!(seen.contains(&format!("{a}.1 > {b}.2222")), "what is its own arrives: {seen}");
+    assert!(seen.contains(&format!("tgt is {a}")), "{seen}");
+    for spoofed in [
+        ".1111:",
+        ".1112:",
+        ".1113:",
+        "router advertisement",
+        "redirect",
+        ".546:",
+        &format!("tgt is {c}"),
+        "tgt is fd00:17::1",
+    ] {
+        let told = seen.lines().filter(|line| line.contains(spoofed)).filter(|line| {
+            // The gateway's and the third's own words are theirs.
+            line.contains(&format!("02:ca:{}", "ac:11")) && line.contains(&mac_of(&alice.address))
+        });
+        assert_eq!(told.collect::<Vec<_>>(), Vec::<&str>::new(), "{spoofed}");
+    }
+    assert!(carol.pings(&b) && bob.pings("fd00:17::1"), "nobody was harmed");
+    for member in [four, alice, bob, carol] {
+        member.end();
+    }
+    nothing_stays(&lab, &before);
+}
+
+fn mac_of(address: &str) -> String {
+    let octets = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
+    octets.iter().fold("02:ca".to_owned(), |mac, octet| format!("{mac}:{octet:02x}"))
+}
