@@ -28,6 +28,9 @@ UNIT
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 timeout 600 systemd-nspawn -q --register=no \
         --keep-unit --private-network --capability=all --system-call-filter=@keyring --console=pipe -M caplet-test -D "$work/root" --boot \
         >"$work/console" 2>&1 </dev/null || true
+    # systemd-nspawn leaves empty groups behind.
+    find /sys/fs/cgroup -mindepth 2 -maxdepth 2 \( -name payload -o -name supervisor \) \
+        -exec find {} -depth -type d -exec rmdir {} + \; 2>/dev/null || true
     cat "$work/root/t/log" 2>/dev/null || cat "$work/console" >&2
     code=$(cat "$work/root/t/code" 2>/dev/null || echo 125)
     umount -R "$work" 2>/dev/null || umount -l "$work"
