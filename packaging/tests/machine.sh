@@ -29,8 +29,9 @@ UNIT
         --keep-unit --private-network --capability=all --system-call-filter=@keyring --console=pipe -M caplet-test -D "$work/root" --boot \
         >"$work/console" 2>&1 </dev/null || true
     # systemd-nspawn leaves empty groups behind.
-    find /sys/fs/cgroup -mindepth 2 -maxdepth 2 \( -name payload -o -name supervisor \) \
-        -exec find {} -depth -type d -exec rmdir {} + \; 2>/dev/null || true
+    for group in /sys/fs/cgroup/*/payload /sys/fs/cgroup/*/supervisor; do
+        [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
     cat "$work/root/t/log" 2>/dev/null || cat "$work/console" >&2
     code=$(cat "$work/root/t/code" 2>/dev/null || echo 125)
     umount -R "$work" 2>/dev/null || umount -l "$work"
