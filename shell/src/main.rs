@@ -66,7 +66,13 @@ impl Role {
 }
 
 fn front_door(words: Vec<OsString>) -> ExitCode {
-    match cli::read(words) {
+    act(cli::read(words))
+}
+
+/// Not inline: what it needs of a small stack is not to be there while the command line is read.
+#[inline(never)]
+fn act(wish: Result<cli::Wish, cli::No>) -> ExitCode {
+    match wish {
         Ok(cli::Wish::Session(request)) => front::start(&request),
         Ok(cli::Wish::List { json, policy }) => listing::show(json, policy),
         Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
