@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage bench picture install clean
+.PHONY: build demo test lint sabotage bench picture install install-files package-files pages deb rpm packages-test clean
 
 build:
 	@lab/build.sh
@@ -41,20 +41,53 @@ bench: build
 picture: build
 	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" PATH="$(PATH)" lab/cargo.sh run -q -p caplet-lab --example picture -- docs/session.svg
 
-# Never overwrites a policy or a PAM file. As root the helper gets its setuid bit; a package gives it in its own description.
-install: build
-	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)/etc/caplet/policy.d"
-	install -m 0755 target/release/caplet "$(DESTDIR)$(BINDIR)/caplet"
+# Never overwrites a policy or a PAM file. As root the helper gets its setuid bit.
+install: build install-files
+
+# What goes where: also the packages are made of this, in their own DESTDIR. HELPER_MODE: the mode of the helper.
+BUILD ?= target/release
+HELPER_MODE ?= $(if $(filter 0,$(shell id -u)),4755,0755)
+SHARE = $(DESTDIR)$(PREFIX)/share
+ZSH_COMPLETIONS = zsh/$(if $(filter debian,$(PAM_FAMILY)),vendor-completions,site-functions)
+install-files:
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)/etc/caplet/policy.d" "$(DESTDIR)/etc/pam.d"
+	install -m 0755 $(BUILD)/caplet "$(DESTDIR)$(BINDIR)/caplet"
 	ln -sf caplet "$(DESTDIR)$(BINDIR)/caplet-shell"
-	if [ "$$(id -u)" = 0 ]; then mode=4755; else mode=0755; fi; \
-	install -m $$mode target/release/caplet-helper "$(DESTDIR)$(LIBEXECDIR)/caplet-helper"
+	install -m $(HELPER_MODE) $(BUILD)/caplet-helper "$(DESTDIR)$(LIBEXECDIR)/caplet-helper"
 	if [ ! -e "$(DESTDIR)/etc/caplet/policy.toml" ]; then \
 	install -m 0640 etc/policy.toml "$(DESTDIR)/etc/caplet/policy.toml"; fi
-	install -d "$(DESTDIR)/etc/pam.d"
 	if [ ! -e "$(DESTDIR)/etc/pam.d/caplet" ]; then \
 	install -m 0644 etc/pam.d/caplet.$(PAM_FAMILY) "$(DESTDIR)/etc/pam.d/caplet"; fi
-	install -d "$(DESTDIR)$(PREFIX)/share/doc/caplet/examples"
-	install -m 0644 etc/ssh/sshd_config.d/caplet.conf "$(DESTDIR)$(PREFIX)/share/doc/caplet/examples/sshd-caplet.conf"
+	install -D -m 0644 etc/ssh/sshd_config.d/caplet.conf "$(SHARE)/doc/caplet/examples/sshd-caplet.conf"
+	install -D -m 0644 etc/policy.toml "$(SHARE)/doc/caplet/examples/policy.toml"
+	for page in man/*.[1-8]; do install -D -m 0644 $$page "$(SHARE)/man/man$${page##*.}/$${page##*/}" || exit 1; done
+	install -D -m 0644 completions/caplet.bash "$(SHARE)/bash-completion/completions/caplet"
+	install -D -m 0644 completions/_caplet "$(SHARE)/$(ZSH_COMPLETIONS)/_caplet"
+	install -D -m 0644 completions/caplet.fish "$(SHARE)/fish/vendor_completions.d/caplet.fish"
+
+# What only a package can also put there: these files are for the machine's own tools, which act on packages.
+package-files: install-files
+	install -D -m 0644 etc/tmpfiles.d/caplet.conf "$(DESTDIR)/usr/lib/tmpfiles.d/caplet.conf"
+	if [ "$(PAM_FAMILY)" = debian ]; then \
+	install -D -m 0644 etc/shells.d/caplet "$(SHARE)/debianutils/shells.d/caplet"; fi
+
+# Made again where the command line or the handbook has changed; a test says so.
+pages:
+	CAPLET_WRITE_PAGES=1 lab/cargo.sh test -q -p caplet --bin caplet pages
+
+# Into target/packages.
+deb:
+	@lab/prepare.sh deb
+	@packaging/build-deb.sh
+
+rpm:
+	@lab/prepare.sh rpm
+	@packaging/build-rpm.sh
+
+# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian).
+packages-test:
+	@lab/prepare.sh packages
+	@packaging/test.sh
 
 clean:
 	@lab/cargo.sh clean

@@ -6,6 +6,7 @@ if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; th
     home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
     exec sudo -u "$SUDO_USER" env HOME="$home" PATH="$home/.cargo/bin:$PATH" \
         CAPLET_BINDIR="${CAPLET_BINDIR:-/usr/bin}" CAPLET_LIBEXECDIR="${CAPLET_LIBEXECDIR:-/usr/libexec/caplet}" \
+        ${CAPLET_COMMIT:+CAPLET_COMMIT="$CAPLET_COMMIT"} ${RUSTFLAGS:+RUSTFLAGS="$RUSTFLAGS"} \
         ${CARGO_TARGET_DIR:+CARGO_TARGET_DIR="$CARGO_TARGET_DIR"} "$@"
 fi
 exec env PATH="${HOME:-/root}/.cargo/bin:$PATH" "$@"

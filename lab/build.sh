@@ -5,11 +5,18 @@
 set -euo pipefail
 here=$(dirname "$0")
 target=${CARGO_TARGET_DIR:-$here/../target}
-folder=$target/static-libgcc
+folder=$target/static-unwinder
 "$here/cargo.sh" build --release -q -p caplet-policy # makes the target folder, as the right user
 "$here/as-caller.sh" mkdir -p "$folder"
-echo 'INPUT(-l:libgcc_eh.a -l:libgcc.a)' | "$here/as-caller.sh" tee "$folder/libgcc_s.so" >/dev/null
 folder=$(realpath "$folder")
+# That unwinder would ask glibc 2.35 where an object's frames are, and with that one call keep the helper from starting
+# with 2.34. It is answered here: there are none. Nothing unwinds in a program that aborts at a panic.
+echo '__attribute__((visibility("hidden"))) int _dl_find_object(void *at, void *found) { return -1; }' |
+    "$here/as-caller.sh" cc -O2 -w -x c -c -o "$folder/find_object.o" -
+echo "INPUT($folder/find_object.o -l:libgcc_eh.a -l:libgcc.a)" | "$here/as-caller.sh" tee "$folder/libgcc_s.so" >/dev/null
+# What `caplet --version` names; a tree without git has it from whoever packed it.
+: "${CAPLET_COMMIT:=$("$here/as-caller.sh" git -C "$here" describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)}"
+export CAPLET_COMMIT
 "$here/cargo.sh" rustc --release -p caplet-helper --bin caplet-helper -- -L "native=$folder"
 
 musl=$(uname -m)-unknown-linux-musl

@@ -4,6 +4,9 @@ set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado iperf3" ;; # each as far as it can be had
+deb) programs="cc dpkg-buildpackage dh objdump" ;;
+rpm) programs="cc rpmbuild objdump" ;;
+packages) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish mmdebstrap systemd-nspawn createrepo_c dnf" ;;
 demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
 *) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft" ;;
 esac
@@ -22,6 +25,14 @@ package() { # program, package manager
     dnf:ssh) echo openssh-clients ;;
     *:sshd) echo openssh-server ;;
     apt:doas) echo opendoas ;;
+    *:dpkg-buildpackage) echo dpkg-dev ;;
+    *:dh) echo debhelper ;;
+    *:objdump) echo binutils ;;
+    apt:rpmbuild) echo rpm ;;
+    dnf:rpmbuild) echo rpm-build ;;
+    *:systemd-nspawn) echo systemd-container ;;
+    apt:createrepo_c) echo createrepo-c ;;
+    dnf:shellcheck) echo ShellCheck ;;
     *:bwrap) echo bubblewrap ;;
     *:nft) echo nftables ;;
     *:fusermount3) echo fuse3 ;;

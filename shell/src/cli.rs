@@ -5,7 +5,7 @@ mod after_help;
 use crate::check::Question;
 use crate::log::{self, Whose};
 use crate::messages::{FAILURE, NO, Trouble, USAGE};
-use crate::{quoting, usage};
+use crate::{quoting, usage, version};
 use caplet_policy::capability::{CapList, CapSet, NameError};
 use caplet_policy::request::{Request, Start, Verb, is_profile_name};
 use clap::builder::OsStringValueParser;
@@ -217,7 +217,7 @@ pub fn help() -> String {
 /// Every subcommand, for the help here and for whoever makes man pages and completions from it.
 pub fn whole() -> Command {
     plain(Command::new("caplet"))
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(version::text())
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
         .subcommands([run(), shell(), list(), sessions(), end(), check(), caps(), edit(), forget(), log(), doctor()])

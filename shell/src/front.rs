@@ -1,7 +1,7 @@
 //! `caplet run` and `caplet shell`: the request becomes the helper. Nothing is decided here.
 
 use crate::cli;
-use crate::installed::{HELPER, helper, helper_beside, session_profile};
+use crate::installed::{HELPER, helper_at_rest, helper_beside, session_profile};
 use crate::messages::{FAILURE, Trouble, tell};
 use caplet_policy::request::Request;
 use nix::errno::Errno;
@@ -35,7 +35,7 @@ pub fn become_helper(request: &Request) -> Trouble {
             return cannot_start(&beside, error);
         }
     }
-    let installed = helper();
+    let installed = helper_at_rest();
     let error = failed(&installed);
     cannot_start(&installed, error)
 }
@@ -57,7 +57,7 @@ pub fn ask_helper(
             answer => return answer.map_err(|error| cannot_start(&beside, error)),
         }
     }
-    let installed = helper();
+    let installed = helper_at_rest();
     ask(&installed).map_err(|error| cannot_start(&installed, error))
 }
 

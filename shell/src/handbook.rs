@@ -86,16 +86,25 @@ fn cut(text: &str, room: usize) -> String {
 fn page(cap: Capability, colours: bool) -> String {
     let e = entry(cap);
     let mut text = format!("{} (CAP_{}, {})\n", bold(e.name, colours), e.name, cap.number());
-    put(&mut text, "  gates     ", e.gates);
-    if e.example != "-" {
-        put(&mut text, "  needed by ", e.example);
+    for (key, fact) in facts(cap) {
+        put(&mut text, &format!("  {key:<10}"), &fact);
     }
-    put(&mut text, "  isolated  ", &in_isolation(cap, e));
-    put(&mut text, "  host      ", "on the whole machine");
-    let risk = word(as_root(cap), ["as good as root: ", "partly as good as root: ", ""]);
-    put(&mut text, "  risk      ", &format!("{risk}{}", e.how));
-    put(&mut text, "  Docker    ", if e.docker { "gives it by default" } else { "does not give it by default" });
     text
+}
+
+/// What is known of it, as pages have it.
+pub fn facts(cap: Capability) -> Vec<(&'static str, String)> {
+    let e = entry(cap);
+    let risk = word(as_root(cap), ["as good as root: ", "partly as good as root: ", ""]);
+    let mut facts = vec![("gates", e.gates.to_owned())];
+    facts.extend((e.example != "-").then(|| ("needed by", e.example.to_owned())));
+    facts.extend([
+        ("isolated", in_isolation(cap, e)),
+        ("host", "on the whole machine".into()),
+        ("risk", format!("{risk}{}", e.how)),
+        ("Docker", if e.docker { "gives it by default" } else { "does not give it by default" }.into()),
+    ]);
+    facts
 }
 
 fn in_isolation(cap: Capability, e: &Entry) -> String {

@@ -1,7 +1,9 @@
 //! Where things are: the helper, the policy, and whether this program runs from a build tree.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where programs that people type are installed; set CAPLET_BINDIR at build time.
 const BINDIR: &str = match option_env!("CAPLET_BINDIR") {
@@ -24,6 +26,24 @@ pub const POLICY: &str = "/etc/caplet";
 /// The installed helper.
 pub fn helper() -> PathBuf {
     Path::new(LIBEXECDIR).join(HELPER)
+}
+
+/// How often, and how long each time, a helper without its setuid bit is waited for.
+const WAITS: u32 = 10;
+const WAIT: Duration = Duration::from_millis(50);
+
+/// The installed helper, when nobody is just replacing it: rpm takes the setuid bit from the old file before it puts the
+/// new one in its place (`removeSBITS` of its lib/fsm.c), and a login in between must not be refused.
+pub fn helper_at_rest() -> PathBuf {
+    let helper = helper();
+    let is_without = || std::fs::metadata(&helper).is_ok_and(|meta| meta.permissions().mode() & 0o4000 == 0);
+    for _ in 0..WAITS {
+        if !is_without() {
+            break;
+        }
+        std::thread::sleep(WAIT);
+    }
+    helper
 }
 
 /// The installed login shell: this program under another name.

@@ -14,10 +14,13 @@ mod listing;
 mod log;
 mod login;
 mod messages;
+#[cfg(test)]
+mod pages;
 mod quoting;
 mod session;
 mod sessions;
 mod usage;
+mod version;
 mod wishes;
 
 use messages::{FAILURE, Trouble, tell};

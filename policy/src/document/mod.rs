@@ -21,6 +21,8 @@ pub use check::root_equivalents;
 pub use faults::{Fault, Faults};
 pub use model::*;
 #[cfg(feature = "render")]
+pub use profile::KEYS;
+#[cfg(feature = "render")]
 pub use render::render;
 
 /// One policy file's name and text, in the order in which they count.
