@@ -1,7 +1,7 @@
 //! caplet-policy(5) is written by hand: every key is in it, and every line of it that shows one is read here.
 
 use super::place;
-use caplet_policy::document::{Document, KEYS, Source};
+use caplet_policy::document::{Document, KEYS, NETWORK_KEYS, Source};
 use std::fs;
 
 /// The page's text, as a reader sees it.
@@ -21,7 +21,8 @@ fn every_key_is_in_the_page_and_no_other() {
     let named = |name: &str| sections(&page).into_iter().find(|(head, _)| *head == name).expect("the section").1;
     let of_the_page =
         ["KEYS OF EVERY PROFILE", "KEYS OF ISOLATED PROFILES", "KEYS OF HOST PROFILES", "KEYS OF THE DEFAULTS"];
-    for (keys, section) in KEYS.into_iter().zip(of_the_page) {
+    let networks = (NETWORK_KEYS.as_slice(), "KEYS OF NETWORKS");
+    for (keys, section) in KEYS.into_iter().zip(of_the_page).chain([networks]) {
         let heads = named(section).lines().filter_map(|line| line.strip_prefix(".It Ic "));
         let mut there: Vec<&str> = heads.flat_map(|head| head.split(" , ")).collect();
         let mut wanted = keys.to_vec();
@@ -52,6 +53,11 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
             let somebody = if shown.starts_with("users") { "" } else { "users = [\"alice\"]\n" };
             match section {
                 "KEYS OF THE DEFAULTS" => read(&format!("[defaults]\n{shown}\n")),
+                "KEYS OF NETWORKS" => {
+                    let subnet = if shown.starts_with("subnet ") { "" } else { "subnet = \"172.17.0.0/16\"\n" };
+                    let six = if shown.starts_with("gateway6") { "subnet6 = \"fd00:17::/64\"\n" } else { "" };
+                    read(&format!("[network.x]\n{subnet}{six}{shown}\n"));
+                }
                 _ => read(&format!("[profile.x]\n{scope}{somebody}{shown}\n")),
             }
             read_lines += lines.len();
