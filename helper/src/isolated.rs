@@ -68,7 +68,7 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
     let build = || {
         let place = plug.map(|plug| plug.connect(pid, person.uid)).transpose()?;
         if let (Some(place), Some(watcher)) = (&place, watcher) {
-            let told = wire::send(watcher, Report::Plugged(place.address), None);
+            let told = wire::send(watcher, Report::Plugged(place.port), None);
             told.map_err(call("tell the watcher"))?;
         }
         process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;

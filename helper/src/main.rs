@@ -127,7 +127,18 @@ fn run() -> Result<i32, Error> {
     let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
     let plug = plug(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { plug, ..before };
-    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
+    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref());
+    let recorded = match recorded {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            // A network that was made for it is nobody's.
+            drop(before);
+            if power == Power::Setuid {
+                let _ = registry::folder().and_then(|folder| lan::sweep(&folder));
+            }
+            return Err(error);
+        }
+    };
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
     supervise(plan, recorded, person, watched, before)

@@ -318,6 +318,9 @@ impl Watch<'_> {
     /// Where others of the session linger, the caller hears of the command's end at once, and waits for nobody else.
     fn let_relay_go(&self, report: Report) {
         if self.lingers {
+            if let Some(watcher) = &self.watcher {
+                let _ = wire::send(watcher, Report::Lingers, None);
+            }
             self.tell(Report::Lingers);
             self.tell(report);
         }
