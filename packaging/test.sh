@@ -22,9 +22,13 @@ completions() { bash -n completions/caplet.bash && shellcheck completions/caplet
 debian_lint() {
     local ignore='^running with root privileges'
     # What a folder of the builder's own makes of its paths is not looked at.
-    silent lintian -EviI --pedantic --no-tag-display-limit -q "target/packages/caplet_${version}_amd64.changes"
+    silent lintian -EviI --pedantic -q "target/packages/caplet_${version}_amd64.changes"
 }
-rpm_lint() { rpmlint -c packaging/rpm/rpmlint.toml "target/packages/caplet-$version-1.x86_64.rpm" | tail -1 | tee /dev/stderr | grep -q ' 0 errors, 0 warnings,'; }
+rpm_lint() {
+    local said
+    said=$(rpmlint -c packaging/rpm/rpmlint.toml "target/packages/caplet-$version-1.x86_64.rpm" 2>&1) || true
+    [[ $said == *" 0 errors, 0 warnings,"* ]] || { echo "$said"; return 1; }
+}
 
 rm -f target/packages/*.deb target/packages/*.rpm target/packages/*.changes target/packages/*.buildinfo
 check "shell scripts" shellcheck -S warning packaging/*.sh packaging/tests/*.sh

@@ -69,3 +69,10 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
     assert_eq!(examples.len(), 3);
     examples.into_iter().for_each(read);
 }
+
+#[test]
+fn every_policy_of_the_migration_page_is_read_without_a_fault() {
+    let page = fs::read_to_string(place("docs/migration.md")).expect("the page");
+    let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    assert_eq!(blocks.map(|(block, _)| read(block)).count(), 5);
+}
