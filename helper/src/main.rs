@@ -7,6 +7,7 @@ mod audit;
 mod authenticate;
 mod caller;
 mod capset;
+mod cgroup;
 mod command;
 mod descriptors;
 mod environment;

@@ -6,7 +6,7 @@ use super::wire::{self, Cause, Report};
 use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::process::{self, Change, Fork};
 use crate::sys::{capability, identity, terminal};
-use crate::{caller, lan};
+use crate::{caller, cgroup, lan};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -88,6 +88,7 @@ impl Watcher<'_> {
     fn retire(&self) -> Result<(), Over> {
         nix::unistd::setsid().map_err(|_| Over)?;
         identity::set_supplementary_groups(&[]).map_err(|_| Over)?;
+        cgroup::leave_the_users();
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let null = open("/dev/null", flags, Mode::empty()).map_err(|_| Over)?;
         for number in 0..3 {
