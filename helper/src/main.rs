@@ -49,6 +49,7 @@ use rejudge::Granted;
 use std::os::fd::OwnedFd;
 use supervise::relay::Relay;
 use supervise::terminal::Outer;
+use supervise::wire::Report;
 use supervise::{guard, watcher, wire};
 use sys::process::{self, Fork};
 use trail::{Late, Recorded, Trail};
@@ -214,6 +215,8 @@ fn supervise(
             if plan.power == Power::Setuid {
                 person.become_again(None)?;
             }
+            // Now the command may run: before, a failure of ours would have cut it off half-way.
+            wire::send(&relays_end, Report::Go, None).map_err(call("tell the guard"))?;
             drop((plan, recorded, person));
             Ok(Relay { guard: relays_end, guard_pid, outer, parent, ignored, shares_group }.run())
         }

@@ -81,7 +81,10 @@ pub fn run(
         })?;
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
         let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
-        let run = || wire::send(&started.line, Report::Run, None).map_err(call("start the command"));
+        let run = || {
+            wire::wait_for(relay, Report::Go)?; // the relay has given root up
+            wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
+        };
         match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
