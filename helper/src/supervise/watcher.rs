@@ -50,6 +50,7 @@ struct Over;
 impl Watcher<'_> {
     fn run(&mut self, granted: &Granted) -> Result<(), Over> {
         self.retire()?;
+        wire::send(self.guard, Report::Go, None).map_err(|_| Over)?;
         self.sleep(SETTLE)?;
         // With its capabilities still: on some systems root without them cannot read shadow(5).
         let base = loop {

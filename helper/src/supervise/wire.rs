@@ -27,7 +27,7 @@ pub enum Report {
     Exited(i32),
     /// This signal ended it.
     Signaled(i32),
-    /// The guard to PID 1: the tree stands. The relay to the guard: it has given root up.
+    /// The guard to PID 1: the tree stands. Relay and watcher to the guard: they are ready.
     Go,
     /// The master of the session's pty comes with it.
     Terminal,
