@@ -1,6 +1,7 @@
 //! Host scope: real capabilities of the machine, ambient, exactly those granted.
 
 use crate::capset;
+use crate::cgroup;
 use crate::error::{Error, call};
 use crate::launch::Start;
 use crate::plan::Plan;
@@ -29,6 +30,7 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
             process::exit_now(error.code())
         }
         Fork::Parent(pid) => {
+            cgroup::leave_the_users(); // the command stays where its caller is
             let pidfd = process::pidfd_open(pid).map_err(|errno| {
                 let _ = process::kill(pid, libc::SIGKILL);
                 call("pidfd_open")(errno)

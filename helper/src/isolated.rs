@@ -3,6 +3,7 @@
 
 use crate::caller::Person;
 use crate::capset;
+use crate::cgroup;
 use crate::error::{Error, OURS, call};
 use crate::lan::{Place, Plug};
 use crate::launch::Start;
@@ -65,10 +66,13 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
         process::exit_now(error.code())
     };
     drop(theirs);
+    if real {
+        cgroup::leave_the_users(); // the session stays where its caller is
+    }
     let build = || {
         let place = plug.map(|plug| plug.connect(pid, person.uid)).transpose()?;
         if let (Some(place), Some(watcher)) = (&place, watcher) {
-            let told = wire::send(watcher, Report::Plugged(place.address), None);
+            let told = wire::send(watcher, Report::Plugged(place.port), None);
             told.map_err(call("tell the watcher"))?;
         }
         process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;

@@ -7,6 +7,7 @@ mod audit;
 mod authenticate;
 mod caller;
 mod capset;
+mod cgroup;
 mod command;
 mod descriptors;
 mod environment;
@@ -48,6 +49,7 @@ use rejudge::Granted;
 use std::os::fd::OwnedFd;
 use supervise::relay::Relay;
 use supervise::terminal::Outer;
+use supervise::wire::Report;
 use supervise::{guard, watcher, wire};
 use sys::process::{self, Fork};
 use trail::{Late, Recorded, Trail};
@@ -127,7 +129,18 @@ fn run() -> Result<i32, Error> {
     let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
     let plug = plug(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { plug, ..before };
-    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref())?;
+    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref());
+    let recorded = match recorded {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            // A network that was made for it is nobody's.
+            drop(before);
+            if power == Power::Setuid {
+                let _ = registry::folder().and_then(|folder| lan::sweep(&folder));
+            }
+            return Err(error);
+        }
+    };
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
     supervise(plan, recorded, person, watched, before)
@@ -202,6 +215,8 @@ fn supervise(
             if plan.power == Power::Setuid {
                 person.become_again(None)?;
             }
+            // Now the command may run: before, a failure of ours would have cut it off half-way.
+            wire::send(&relays_end, Report::Go, None).map_err(call("tell the guard"))?;
             drop((plan, recorded, person));
             Ok(Relay { guard: relays_end, guard_pid, outer, parent, ignored, shares_group }.run())
         }

@@ -230,7 +230,8 @@ fn isolated_members_see_the_gateway_alone() {
     let (a, b) = (one.address.clone(), two.address.clone());
     assert!(one.pings("172.19.0.1") && two.pings("172.19.0.1"));
     assert!(!one.pings(&b) && !two.pings(&a));
-    // Nor by way of the gateway.
+    // Nor by way of the gateway, also on a machine that forwards.
+    lab.root("sysctl -qw net.ipv4.ip_forward=1");
     one.run(&format!("ip route add {b} via 172.19.0.1"));
     assert!(!one.pings(&b));
     one.end();
@@ -731,4 +732,114 @@ for dst, src, body in frames:
 fn mac_of(address: &str) -> String {
     let octets = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
     octets.iter().fold("02:ca".to_owned(), |mac, octet| format!("{mac}:{octet:02x}"))
+}
+
+/// Frames to 01:80:c2:00:00:0e pass no hook of the bridge: the machine hears none, and learns nothing from them.
+#[test]
+fn what_goes_round_the_bridge_reaches_nobody() {
+    need!("nft", "python3");
+    let lab = Lab::new().user("alice", &[]).user("bob", &[]).user("carol", &[]).policy(POLICY);
+    let Some(own) = lab.start() else { return };
+    let lab = &own;
+    lab.root(
+        "sysctl -qw net.ipv6.conf.all.forwarding=0 net.ipv6.conf.default.accept_ra=1 net.ipv4.conf.all.rp_filter=0 \
+         net.ipv4.conf.default.rp_filter=0",
+    );
+    let listener = "import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('0.0.0.0',7009))\n\
+        print('up',flush=True)\nwhile True: print('heard', s.recv(99), flush=True)";
+    lab.write("/usr/local/lib/round.py", ROUND, 0o644, "root");
+    for profile in ["lab", "loose"] {
+        let mut alice = Member::new(lab, "alice", profile, &[]);
+        let mut bob = Member::new(lab, "bob", profile, &[]);
+        let mut carol = Member::new(lab, "carol", profile, &[]);
+        let gateway = alice.run("ip route show default").split_whitespace().nth(2).expect("a gateway").to_owned();
+        let udp = lab.task("root", ["python3", "-c", listener]).env("PATH", "/usr/bin:/bin").limit(100).spawn();
+        udp.wait_for("up");
+        let (a, b) = (alice.address.clone(), bob.address.clone());
+        let out = alice.run(&format!("python3 /usr/local/lib/round.py {a} {b} {gateway}"));
+        assert!(out.ends_with("code=0"), "{out}");
+        std::thread::sleep(Duration::from_millis(700));
+        let routes = lab.root("ip -6 route; ip -6 addr").out();
+        assert!(!routes.contains("bad"), "{profile}: {routes}");
+        assert!(!udp.out_so_far().contains("heard"), "{profile}: {}", udp.out_so_far());
+        assert!(carol.pings(&b) && bob.pings(&gateway), "{profile}: the victim is where it was");
+        assert_eq!(lab.root("bridge fdb | grep -c 02:11 || true").out(), "0", "{profile}");
+        for member in [alice, bob, carol] {
+            member.end();
+        }
+    }
+}
+
+const ROUND: &str = r#"
+import socket, struct, sys
+own, victim, gateway = (socket.inet_aton(a) for a in sys.argv[1:4])
+mac = lambda a: b"\x02\xca" + a
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+round_it = b"\x01\x80\xc2\0\0\x0e"
+def sums(data):
+    t = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+src, dst = socket.inet_pton(socket.AF_INET6, "fe80::bad"), socket.inet_pton(socket.AF_INET6, "ff02::1")
+prefix = socket.inet_pton(socket.AF_INET6, "2001:db8:bad::")
+ra = b"\x86\0\0\0\x40\0\x07\x08" + b"\0" * 8 + b"\3\4\x40\xc0" + b"\0\1\0\0" * 2 + b"\0" * 4 + prefix
+pseudo = src + dst + struct.pack("!IHBB", len(ra), 0, 0, 58)
+ra = ra[:2] + struct.pack("!H", sums(pseudo + ra)) + ra[4:]
+ip6 = struct.pack("!IHBB", 6 << 28, len(ra), 58, 255) + src + dst + ra
+body = struct.pack("!HHHH", 1, 7009, 13, 0) + b"round"
+head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 1, 0, 64, 17, 0, own, gateway)
+head = head[:10] + struct.pack("!H", sums(head)) + head[12:]
+for _ in range(20):
+    s.send(round_it + mac(own) + b"\x86\xdd" + ip6)                    # a route for the machine
+    s.send(round_it + mac(victim) + b"\x08\0" + head + body)          # the victim is at my port
+    s.send(round_it + mac(own) + b"\x08\0" + head + body)             # a word to a service of the machine's
+    s.send(b"\x33\x33\0\0\0\1" + mac(own) + b"\x86\xdd" + ip6)      # the same route, by the straight way
+for n in range(3000):
+    s.send(round_it + struct.pack("!HI", 0x0211, n) + b"\x08\0" + head + body)
+"#;
+
+/// Whoever gives the own link up gives its address up; what is at that address then is not taken down with the session.
+#[test]
+fn the_end_of_a_session_takes_its_own_link_and_no_other() {
+    need!("nft");
+    const POLICY: &str = "[network.tiny]\nsubnet = \"172.22.0.0/30\"\n[profile.tiny]\nusers = [\"*\"]\n\
+        user = \"root\"\nnetwork = \"tiny\"\nmay_add = [\"NET_ADMIN\"]\n";
+    let Some(lab) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let mut alice = Member::new(&lab, "alice", "tiny", &["--cap-add", "NET_ADMIN"]);
+    let address = alice.address.clone();
+    alice.run("ip link del eth0");
+    let mut bob = Member::new(&lab, "bob", "tiny", &[]);
+    assert_eq!(bob.address, address);
+    alice.end();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(bob.pings("172.22.0.1"), "{}", bob.run("ip addr"));
+    assert!(lab.root("nft list ruleset").out().contains("caplet-tiny"));
+    bob.end();
+}
+
+#[test]
+fn what_a_network_is_cannot_change_while_sessions_are_in_it() {
+    need!("nft");
+    let policy = |network: &str| {
+        format!("[network.n]\n{network}\n[profile.n]\nusers = [\"*\"]\nuser = \"root\"\nnetwork = \"n\"\n")
+    };
+    let first = "subnet = \"172.22.0.0/24\"";
+    let lab = Lab::new().user("alice", &[]).user("bob", &[]).policy(&policy(first));
+    let Some(lab) = lab.start() else { return };
+    let mut alice = Member::new(&lab, "alice", "n", &[]);
+    for other in [
+        "subnet = \"172.23.0.0/24\"",
+        "subnet = \"172.22.0.0/24\"\nantispoof = false",
+        "subnet = \"172.22.0.0/24\"\nisolate = true",
+    ] {
+        lab.set_policy(&policy(other));
+        let out = lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "n", "true"]);
+        assert_eq!(out.code(), 125);
+        assert!(out.err().contains("the policy has changed what it is while sessions are in it"), "{other}: {out}");
+    }
+    // What only its rules say may change at once.
+    lab.set_policy(&policy(&format!("{first}\nhost_access = true")));
+    lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "n", "true"]).expect_ok();
+    assert!(alice.pings("172.22.0.1"));
+    alice.end();
 }

@@ -184,3 +184,39 @@ fn without_room_for_its_record_there_is_no_session() {
     lab.root("rm /run/caplet/fill");
     lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "short", "true"]).expect_ok();
 }
+
+/// A part of the cgroup tree that is the user's, as systemd delegates it: whoever is in it can be frozen in it.
+#[test]
+fn no_cgroup_of_the_users_own_holds_those_who_watch() {
+    let Some(lab) = Lab::new().user("alice", &[]).policy(POLICY).start() else { return };
+    let made = lab.root(
+        "cd /sys/fs/cgroup && [ -e cgroup.procs ] && mkdir delegated delegated/sub && chown -R alice delegated && echo made || echo none",
+    );
+    if made.out() != "made" {
+        caplet_lab::record_skip("needs a cgroup2 tree that can be written");
+        return;
+    }
+    for (profile, isolated) in [("short", true), ("real", false)] {
+        // Root puts the caller there, as a service manager does.
+        let line = format!(
+            "echo $$ >/sys/fs/cgroup/delegated/sub/cgroup.procs; exec setpriv --reuid alice --regid alice --init-groups \
+             caplet run --quiet -p {profile} bash -c 'echo ready; trap \"\" TERM HUP; while :; do sleep 1; done'"
+        );
+        let mut running = started(&lab, "root", &["bash", "-c", &line]);
+        let session = if isolated { Session::isolated(&running) } else { Session::host(&running) };
+        let of = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+        let below = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", session.relay)).expect("children");
+        for pid in below.split_whitespace() {
+            assert!(!of(pid.parse().expect("a pid")).contains("delegated"), "{profile}: {pid} of {below}");
+        }
+        assert!(of(session.command).contains("delegated"), "{profile}: the command stays where its caller is");
+        // Frozen as it is, root's word ends it.
+        lab.sh("alice", "echo 1 >/sys/fs/cgroup/delegated/cgroup.freeze").expect_ok();
+        let id =
+            lab.log().find("grant", &[("user", "alice"), ("profile", profile)]).pop().expect("its grant").field("id");
+        lab.root(&format!("caplet end {id}")).expect_ok();
+        lab.sh("alice", "echo 0 >/sys/fs/cgroup/delegated/cgroup.freeze").expect_ok();
+        running.wait();
+    }
+    lab.root("rmdir /sys/fs/cgroup/delegated/sub /sys/fs/cgroup/delegated 2>/dev/null; true");
+}

@@ -24,7 +24,15 @@ const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const BR_MCAST_SNOOPING: u16 = 23;
+const BR_MULTI_BOOLOPT: u16 = 46;
+const BR_FDB_MAX_LEARNED: u16 = 49;
+const BRPORT_LEARNING: u16 = 8;
+const BRPORT_UNICAST_FLOOD: u16 = 9;
 const BRPORT_ISOLATED: u16 = 33;
+const NEWNEIGH: u16 = 28;
+/// As many addresses as a bridge learns where it must learn at all: members may have several there, and a flood has an
+/// end.
+const MOST_LEARNED: u32 = 8192;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const IFF_UP: u32 = libc::IFF_UP as u32;
 /// What the session calls its link.
@@ -107,10 +115,24 @@ impl Links {
             .text(IFLA_IFNAME, name)
             .bytes(IFLA_ADDRESS, &mac(gateway))
             .nest(IFLA_LINKINFO, &[], |m| {
-                m.text(INFO_KIND, "bridge").nest(INFO_DATA, &[], |m| m.byte(BR_MCAST_SNOOPING, 0))
+                m.text(INFO_KIND, "bridge").nest(INFO_DATA, &[], |m| {
+                    // Frames to 01:80:c2:00:00:0X pass no hook of the bridge: nothing is learnt from them.
+                    let no_link_local_learning = [1u32.to_ne_bytes(), 1u32.to_ne_bytes()].concat();
+                    m.byte(BR_MCAST_SNOOPING, 0)
+                        .bytes(BR_MULTI_BOOLOPT, &no_link_local_learning)
+                        .number(BR_FDB_MAX_LEARNED, MOST_LEARNED)
+                })
             });
         self.ask(message)?;
         let (index, _) = self.find(name)?.ok_or(Errno::ENODEV)?;
+        // Of all its addresses the machine answers for the gateway's alone, and nobody tells it where to go.
+        setting(&format!("ipv4/conf/{name}/arp_ignore"), "1");
+        for (key, value) in [("accept_ra", "0"), ("accept_redirects", "0")] {
+            setting(&format!("ipv6/conf/{name}/{key}"), value);
+        }
+        if lan.subnet6.is_none() {
+            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+        }
         self.ask(without_ipv6(index, IFF_UP, None)).or_else(|errno| self.up_without_ipv6(errno, index, None))?;
         self.add_address(index, gateway, subnet)?;
         if let Some(subnet) = lan.subnet6 {
@@ -132,7 +154,7 @@ impl Links {
     }
 
     /// A veth pair: one end a port of the bridge, the other `eth0` of the process's network.
-    pub fn make_port(&mut self, bridge: u32, lan: &Lan, address: Ipv4Addr, pid: i32) -> Result<(), Errno> {
+    pub fn make_port(&mut self, bridge: u32, lan: &Lan, address: Ipv4Addr, pid: i32) -> Result<u32, Errno> {
         let name = port(address, lan.antispoof);
         let message = Message::new(NEWLINK, ACK | CREATE, &link(0, 0, 0, 0)).text(IFLA_IFNAME, &name).nest(
             IFLA_LINKINFO,
@@ -148,16 +170,25 @@ impl Links {
             },
         );
         self.ask(message)?;
-        let join = || -> Result<(), Errno> {
+        let join = || -> Result<u32, Errno> {
             let (index, _) = self.find(&name)?.ok_or(Errno::ENODEV)?;
+            // It is a way through and none in: what reaches the port itself is nobody's.
+            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+            let noarp = libc::IFF_NOARP as u32;
+            self.ask(Message::new(SETLINK, ACK, &link(0, index, noarp, noarp)))?;
             self.ask(without_ipv6(index, IFF_UP, Some(bridge)))
                 .or_else(|errno| self.up_without_ipv6(errno, index, Some(bridge)))?;
-            if lan.isolate {
-                let family = libc::AF_BRIDGE as u8;
-                let message = Message::new(SETLINK, ACK, &link(family, index, 0, 0));
-                self.ask(message.nest(IFLA_PROTINFO, &[], |m| m.byte(BRPORT_ISOLATED, 1)))?;
+            let family = libc::AF_BRIDGE as u8;
+            let message = Message::new(SETLINK, ACK, &link(family, index, 0, 0));
+            self.ask(message.nest(IFLA_PROTINFO, &[], |m| {
+                let m = m.byte(BRPORT_ISOLATED, lan.isolate.into());
+                // The bridge is told where a watched member is, and believes nobody else.
+                if lan.antispoof { m.byte(BRPORT_LEARNING, 0).byte(BRPORT_UNICAST_FLOOD, 0) } else { m }
+            }))?;
+            if lan.antispoof {
+                self.add_neighbour(index, mac(address))?;
             }
-            Ok(())
+            Ok(index)
         };
         let mut join = join;
         join().inspect_err(|_| {
@@ -207,6 +238,32 @@ impl Links {
         self.ask(message)
     }
 
+    /// An entry of the bridge's own table: `struct ndmsg`, NUD_NOARP (static, and not the bridge itself), NTF_MASTER.
+    fn add_neighbour(&mut self, index: u32, mac: [u8; 6]) -> Result<(), Errno> {
+        let mut fixed = [libc::AF_BRIDGE as u8, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 4, 0];
+        fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+        let (nda_lladdr, replace) = (2, libc::NLM_F_REPLACE as u16);
+        let flags = ACK | libc::NLM_F_CREATE as u16 | replace;
+        self.ask(Message::new(NEWNEIGH, flags, &fixed).bytes(nda_lladdr, &mac))
+    }
+
+    /// Removes the port of that number; one that is not there, or is another link by now, is no error.
+    pub fn remove_port(&mut self, index: u32) -> Result<(), Errno> {
+        let answers = match self.0.ask(Message::new(GETLINK, ACK, &link(0, index, 0, 0))) {
+            Err(Errno::ENODEV) => return Ok(()),
+            answers => answers?,
+        };
+        let name = answers.first().and_then(|body| attributes(body, LINK_FIXED).find(|(kind, _)| *kind == IFLA_IFNAME));
+        let name = name.map(|(_, name)| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
+        if name.and_then(|name| address_of(&name)).is_none() {
+            return Ok(());
+        }
+        match self.ask(Message::new(DELLINK, ACK, &link(0, index, 0, 0))) {
+            Err(Errno::ENODEV) => Ok(()),
+            done => done,
+        }
+    }
+
     /// A link that is not there is no error.
     pub fn remove(&mut self, name: &str) -> Result<(), Errno> {
         match self.ask(Message::new(DELLINK, ACK, &link(0, 0, 0, 0)).text(IFLA_IFNAME, name)) {
@@ -214,6 +271,11 @@ impl Links {
             done => done,
         }
     }
+}
+
+/// Writes one of the machine's settings for a link of ours; a kernel without it has nothing to set.
+fn setting(path: &str, value: &str) {
+    let _ = std::fs::write(format!("/proc/sys/net/{path}"), value);
 }
 
 /// Up, perhaps as a port, and with no IPv6 address of its own making: the machine gets no new way in.

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-/// The verb of a watcher whose session is over: `unplug NAME [ADDRESS]`.
+/// The verb of a watcher whose session is over: `unplug NAME [PORT]`.
 pub const VERB: &str = "unplug";
 /// The record of what watches the ports of all networks: no network can have this name.
 const WATCH: &str = "WATCH";
@@ -49,6 +49,8 @@ pub struct Plug {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub address: Ipv4Addr,
+    /// The number of the port.
+    pub port: u32,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
     pub subnet6: Option<Subnet6>,
@@ -95,24 +97,25 @@ impl Plug {
     pub fn connect(self, pid: i32, uid: u32) -> Result<Place, Error> {
         let Lan { name, subnet, gateway, subnet6, antispoof, .. } = &self.lan;
         let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
-        for address in candidates(*subnet, *gateway, uid) {
-            match links.make_port(self.bridge, &self.lan, address, pid) {
+        let gateways = |address: &Ipv4Addr| subnet6.is_some_and(|six| six.member(*address) == six.gateway);
+        for address in candidates(*subnet, *gateway, uid).filter(|address| !gateways(address)) {
+            let port = match links.make_port(self.bridge, &self.lan, address, pid) {
                 Err(Errno::EEXIST) => continue,
                 Err(Errno::EXFULL) => {
                     return Err(Error::NoNetwork(format!("network \"{name}\" has as many members as a bridge takes")));
                 }
                 made => made.map_err(call(format!("make a link into network \"{name}\"")))?,
-            }
+            };
             if *antispoof {
                 let admitted =
                     Tables::open().and_then(|mut t| t.admit(address, *subnet6).map_err(call("admit a member")));
                 admitted.inspect_err(|_| {
-                    let _ = links.remove(&links::port(address, true));
+                    let _ = links.remove_port(port);
                 })?;
             }
             // For whoever has inherited the descriptor too.
             let _ = process::unlock(&self.lock);
-            return Ok(Place { address, subnet: *subnet, gateway: *gateway, subnet6: *subnet6 });
+            return Ok(Place { address, port, subnet: *subnet, gateway: *gateway, subnet6: *subnet6 });
         }
         Err(Error::NoNetwork(format!("network \"{name}\" has no free address in {subnet}")))
     }
@@ -150,12 +153,17 @@ fn make(lan: &Lan, script: &str, before: &str, found: Option<(u32, String)>, lin
         (None, Some(_)) => return refused(format!("there is no bridge {name}: root makes it, or leaves the key out")),
         _ => {}
     }
-    // The first line says which addresses it has; they can change only while nobody uses them.
-    let other = before.lines().next() != script.lines().next();
+    // The first two lines say which addresses it has, and what its ports are; that can change only while nobody uses
+    // them.
+    let identity = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
+    let other = identity(before) != identity(script);
+    let subnet_before =
+        before.lines().next().and_then(|line| subnet_of(line.trim_start_matches("# ").split(' ').next()?));
+    let in_use = |subnet: Subnet| ports().any(|(_, address)| subnet.has_host(address));
+    if other && (in_use(lan.subnet) || subnet_before.is_some_and(in_use)) {
+        return refused("the policy has changed what it is while sessions are in it; end them first".into());
+    }
     if found.is_some() && other && lan.bridge.is_none() {
-        if has_ports(&name) {
-            return refused("the policy has changed its addresses while sessions are in it; end them first".into());
-        }
         links.remove(&name).map_err(call("remove a bridge"))?;
     }
     let fresh = lan.bridge.is_none() && (found.is_none() || other);
@@ -167,9 +175,7 @@ fn make(lan: &Lan, script: &str, before: &str, found: Option<(u32, String)>, lin
     if lan.bridge.is_none() {
         rules::load(script)?;
     }
-    if lan.antispoof {
-        watch(lan.subnet6.is_some())?;
-    }
+    watch(lan.antispoof && lan.subnet6.is_some())?;
     if fresh {
         links.make_bridge(&name, lan).map_err(call(format!("make the bridge {name}")))?;
     }
@@ -220,7 +226,7 @@ fn subnet_of(text: &str) -> Option<Subnet> {
 fn unwatch() -> Result<(), Error> {
     let alone = locked(WATCH, true)?;
     let folder = registry::folder()?;
-    if registry::networks(&folder)?.iter().any(|name| name != WATCH) {
+    if registry::networks(&folder)?.iter().any(|name| name != WATCH) || ports().next().is_some() {
         return Ok(());
     }
     Tables::open()?.remove_watch().map_err(call("remove a table"))?;
@@ -255,8 +261,9 @@ fn has_ports(bridge: &str) -> bool {
 /// The network's record, locked; `alone` against everybody.
 fn locked(name: &str, alone: bool) -> Result<File, Error> {
     let folder = registry::folder()?;
-    let until = process::boot_time() + PATIENCE;
-    while process::boot_time() < until {
+    let start = process::boot_time();
+    let mut killed = false;
+    while process::boot_time() < start + PATIENCE {
         let file = open(&folder, name, OFlag::O_CREAT)?;
         if process::try_flock(&file, alone).map_err(call("lock a network's record"))? {
             // One that was removed meanwhile is nobody's.
@@ -265,11 +272,45 @@ fn locked(name: &str, alone: bool) -> Result<File, Error> {
             }
             continue;
         }
+        // Nobody holds it for so long but a helper that stands still (in a cgroup that its user has frozen).
+        if !killed && process::boot_time() > start + PATIENCE / 2 {
+            killed = true;
+            kill_holders(&file)?;
+        }
         pause();
     }
     Err(Error::NoNetwork(format!(
         "network \"{name}\" is being made or removed by somebody else, and has been for long"
     )))
+}
+
+/// Kills the helpers that hold a record's lock, as `/proc/locks` (proc_locks(5)) has them: a start that is killed at any
+/// moment leaves nothing that the next one does not mend.
+fn kill_holders(file: &OwnedFd) -> Result<(), Error> {
+    let stat = fstat(file).map_err(call("fstat a network's record"))?;
+    let place = format!("{:02x}:{:02x}:{}", libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino);
+    let holders = || -> Vec<i32> {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let of_it = |line: &&str| line.contains(" FLOCK ") && line.split_ascii_whitespace().any(|word| word == place);
+        locks.lines().filter(of_it).filter_map(|line| line.split_ascii_whitespace().nth(4)?.parse().ok()).collect()
+    };
+    for pid in holders() {
+        // It may have handed it on to its guard, a child of its own.
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        let all: Vec<(i32, OwnedFd)> =
+            children.chain([pid]).filter_map(|pid| Some((pid, process::pidfd_open(pid).ok()?))).collect();
+        // Looked at again: what holds it now is what the descriptors are of.
+        if holders().contains(&pid) {
+            for (pid, pidfd) in all {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                if name.trim() == "caplet-helper" {
+                    let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open(folder: &OwnedFd, name: &str, create: OFlag) -> Result<OwnedFd, Error> {
@@ -289,16 +330,15 @@ fn pause() {
 /// What is left to do when a session is over: its link goes, and with the last one the network.
 pub fn unplug(words: &[std::ffi::OsString]) -> Result<i32, Error> {
     let text = |at: usize| words.get(at).and_then(|word| word.to_str());
-    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{VERB} NAME [ADDRESS] is for root")));
+    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{VERB} NAME [PORT] is for root")));
     let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root();
     let name = text(1).filter(|_| is_root).ok_or_else(usage)?;
     match text(2) {
-        Some(address) => {
-            let address = address.parse().map_err(|_| usage())?;
+        // By number: its name is an address's, which may be somebody else's by now.
+        Some(port) => {
+            let port = port.parse().map_err(|_| usage())?;
             let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
-            for watched in [true, false] {
-                links.remove(&links::port(address, watched)).map_err(call("remove a link"))?;
-            }
+            links.remove_port(port).map_err(call("remove a link"))?;
         }
         // The kernel takes it down with the session's network, in its own time.
         None => {

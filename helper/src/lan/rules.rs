@@ -53,14 +53,25 @@ fn sixth(lan: &Lan) -> String {
 
 /// What a port of any network with `antispoof` may send: its own addresses, over IPv4 and ARP and, where the network has
 /// it, IPv6, and no offers of addresses or routes. One table for all of them, so that a port that nobody has admitted
-/// can send nothing. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
+/// can send nothing. What the kernel hands to a port itself (frames to 01:80:c2:00:00:0X go round the bridge and its
+/// hooks) ends there, whatever the network. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
 pub fn antispoof(with_ipv6: bool) -> String {
     let (sets, rules) = match with_ipv6 {
         true => (SETS6, RULES6),
         false => ("", ""),
     };
     format!(
-        "table bridge caplet
+        "table inet caplet
+delete table inet caplet
+table inet caplet {{
+  chain to_ports {{
+    type filter hook prerouting priority -400; policy accept;
+    iifname \"cplt-*\" accept
+    iifname \"cplt*\" drop
+    iifname \"cplo*\" drop
+  }}
+}}
+table bridge caplet
 delete table bridge caplet
 table bridge caplet {{
   set members {{ type ifname . ether_addr . ipv4_addr; }}
@@ -114,6 +125,8 @@ fn between(lan: &Lan, table: &str, bridge: &str) -> String {
             let _ = writeln!(masked, "    {source} oifname != \"{bridge}\" masquerade");
         }
     }
+    // Members that must not see each other do not by way of the gateway either.
+    let among = if lan.isolate { "drop" } else { "accept" };
     let nat = match masked.is_empty() {
         false => {
             format!("  chain masked {{\n    type nat hook postrouting priority 100; policy accept;\n{masked}  }}\n")
@@ -125,11 +138,20 @@ fn between(lan: &Lan, table: &str, bridge: &str) -> String {
   chain to_machine {{
     type filter hook input priority -10; policy accept;
     iifname != \"{bridge}\" accept
+    icmpv6 type {{ nd-router-advert, nd-redirect }} drop
     ct state established,related accept
 {input}  }}
+  chain pings_in {{
+    type filter hook prerouting priority -300; policy accept;
+    iifname \"{bridge}\" ip daddr {gateway} icmp type echo-request notrack
+  }}
+  chain pings_out {{
+    type filter hook output priority -300; policy accept;
+    oifname \"{bridge}\" ip saddr {gateway} icmp type echo-reply notrack
+  }}
   chain through {{
     type filter hook forward priority -10; policy accept;
-    iifname \"{bridge}\" oifname \"{bridge}\" accept
+    iifname \"{bridge}\" oifname \"{bridge}\" {among}
     iifname \"{bridge}\" jump out
     oifname \"{bridge}\" jump back
   }}
@@ -179,12 +201,13 @@ impl Tables {
     /// Whether all tables that a network needs are there: whoever flushes the rules takes them along.
     pub fn are_there(&mut self, lan: &Lan) -> Result<bool, Error> {
         let own = lan.bridge.is_some() || self.is_there(INET, &table(&lan.name))?;
-        Ok(own && (!lan.antispoof || self.watch_is_there(lan.subnet6.is_some())?))
+        Ok(own && self.watch_is_there(lan.antispoof && lan.subnet6.is_some())?)
     }
 
     /// Whether the table is there by which ports are watched, with what IPv6 needs.
     pub fn watch_is_there(&mut self, ipv6: bool) -> Result<bool, Error> {
-        Ok(self.is_there(BRIDGE, SHARED)? && (!ipv6 || self.ask_for(GETSET, BRIDGE, SHARED, Some("targets6"))?))
+        let set = if ipv6 { "targets6" } else { "members" };
+        Ok(self.is_there(INET, SHARED)? && self.ask_for(GETSET, BRIDGE, SHARED, Some(set))?)
     }
 
     fn is_there(&mut self, family: u8, table: &str) -> Result<bool, Error> {
@@ -225,7 +248,8 @@ impl Tables {
 
     /// Takes the table away by which ports are watched.
     pub fn remove_watch(&mut self) -> Result<(), Errno> {
-        self.delete(BRIDGE, SHARED)
+        self.delete(BRIDGE, SHARED)?;
+        self.delete(INET, SHARED)
     }
 
     fn delete(&mut self, family: u8, table: &str) -> Result<(), Errno> {

@@ -81,7 +81,13 @@ pub fn run(
         })?;
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
         let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
-        let run = || wire::send(&started.line, Report::Run, None).map_err(call("start the command"));
+        let run = || {
+            // The relay has given root up, and the watcher all that is the caller's: who fails in that fails before.
+            let ready = |who: &str| Error::NotAsGranted(format!("the {who} did not come up"));
+            wire::wait_for(relay, Report::Go).map_err(|_| ready("relay"))?;
+            watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(|_| ready("watcher"))?;
+            wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
+        };
         match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
@@ -318,6 +324,9 @@ impl Watch<'_> {
     /// Where others of the session linger, the caller hears of the command's end at once, and waits for nobody else.
     fn let_relay_go(&self, report: Report) {
         if self.lingers {
+            if let Some(watcher) = &self.watcher {
+                let _ = wire::send(watcher, Report::Lingers, None);
+            }
             self.tell(Report::Lingers);
             self.tell(report);
         }

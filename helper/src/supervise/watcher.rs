@@ -6,12 +6,11 @@ use super::wire::{self, Cause, Report};
 use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::process::{self, Change, Fork};
 use crate::sys::{capability, identity, terminal};
-use crate::{caller, lan};
+use crate::{caller, cgroup, lan};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use std::ffi::CString;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ const TRIES: u32 = 10;
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
 pub fn start(granted: Granted, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
-        let mut watcher = Watcher { guard, keeper, address: None };
+        let mut watcher = Watcher { guard, keeper, port: None };
         let _ = watcher.run(&granted);
         if let Some(lan) = lan {
             watcher.unplug(lan);
@@ -42,7 +41,7 @@ struct Watcher<'a> {
     guard: &'a OwnedFd,
     keeper: Option<Keeper>,
     /// The session's in its network.
-    address: Option<Ipv4Addr>,
+    port: Option<u32>,
 }
 
 /// The guard is gone, or the watcher cannot do its work: it ends.
@@ -51,6 +50,7 @@ struct Over;
 impl Watcher<'_> {
     fn run(&mut self, granted: &Granted) -> Result<(), Over> {
         self.retire()?;
+        wire::send(self.guard, Report::Go, None).map_err(|_| Over)?;
         self.sleep(SETTLE)?;
         // With its capabilities still: on some systems root without them cannot read shadow(5).
         let base = loop {
@@ -89,6 +89,7 @@ impl Watcher<'_> {
     fn retire(&self) -> Result<(), Over> {
         nix::unistd::setsid().map_err(|_| Over)?;
         identity::set_supplementary_groups(&[]).map_err(|_| Over)?;
+        cgroup::leave_the_users();
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let null = open("/dev/null", flags, Mode::empty()).map_err(|_| Over)?;
         for number in 0..3 {
@@ -105,7 +106,7 @@ impl Watcher<'_> {
     /// The session is over: a fresh helper takes its link away, and with the last one the network.
     fn unplug(&self, lan: &str) {
         let helper = format!("{}/caplet-helper", crate::LIBEXECDIR);
-        let words = [Some(lan::VERB.into()), Some(lan.into()), self.address.map(|a| a.to_string().into())];
+        let words = [Some(lan::VERB.into()), Some(lan.into()), self.port.map(|port| port.to_string().into())];
         let argv = rejudge::argv(&helper, words.into_iter().flatten().collect());
         if let Some((helper, argv)) = argv.as_ref().and_then(|argv| Some((argv.first()?, argv))) {
             let _ = process::execve(helper, argv, &[]);
@@ -123,7 +124,9 @@ impl Watcher<'_> {
             let mut waits = [PollFd::new(self.guard.as_fd(), PollFlags::POLLIN)];
             if let Ok(1..) = poll(&mut waits, timeout(left)) {
                 match wire::receive(self.guard) {
-                    Ok(Some((Report::Plugged(address), _))) => self.address = Some(address),
+                    Ok(Some((Report::Plugged(port), _))) => self.port = Some(port),
+                    // It has ended in order, and others go on without it.
+                    Ok(Some((Report::Lingers, _))) => self.keeper = None,
                     // The relay was killed.
                     Ok(Some((Report::Ending(Cause::Hangup), _))) => {
                         self.keeper.take().iter().for_each(Keeper::restore);

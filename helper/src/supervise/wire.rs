@@ -12,7 +12,6 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// One packet.
@@ -28,7 +27,7 @@ pub enum Report {
     Exited(i32),
     /// This signal ended it.
     Signaled(i32),
-    /// The guard to PID 1: the tree stands.
+    /// The guard to PID 1: the tree stands. Relay and watcher to the guard: they are ready.
     Go,
     /// The master of the session's pty comes with it.
     Terminal,
@@ -38,8 +37,8 @@ pub enum Report {
     Lingers,
     /// The guard to PID 1: the command is to be killed, and what it leaves behind goes on.
     Abandon,
-    /// The guard to the watcher: the session's address in its network.
-    Plugged(Ipv4Addr),
+    /// The guard to the watcher: the number of the session's port in its network.
+    Plugged(u32),
     /// The watcher to the guard, and the guard to the relay: the session is being ended, and why.
     Ending(Cause),
 }
@@ -103,7 +102,7 @@ impl Report {
             Report::Ending(cause) => (9, cause as i32),
             Report::Lingers => (10, 0),
             Report::Abandon => (11, 0),
-            Report::Plugged(address) => (12, u32::from(address) as i32),
+            Report::Plugged(port) => (12, port as i32),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [tag, a, b, c, d]
@@ -124,7 +123,7 @@ impl Report {
             9 => Report::Ending(Cause::EVERY.into_iter().find(|cause| *cause as i32 == value)?),
             10 => Report::Lingers,
             11 => Report::Abandon,
-            12 => Report::Plugged(Ipv4Addr::from(value as u32)),
+            12 => Report::Plugged(value as u32),
             _ => return None,
         })
     }
@@ -223,14 +222,7 @@ mod tests {
         let ending = Cause::EVERY.map(Report::Ending);
         for report in all
             .into_iter()
-            .chain([
-                Report::Go,
-                Report::Terminal,
-                Report::Run,
-                Report::Lingers,
-                Report::Abandon,
-                Report::Plugged([10, 1, 2, 250].into()),
-            ])
+            .chain([Report::Go, Report::Terminal, Report::Run, Report::Lingers, Report::Abandon, Report::Plugged(77)])
             .chain(ending)
         {
             assert_eq!(Report::decode(&report.encode()), Some(report));

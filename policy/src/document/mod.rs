@@ -20,6 +20,7 @@ mod values;
 pub use check::root_equivalents;
 pub use faults::{Fault, Faults};
 pub use model::*;
+pub use network::NETWORK_KEYS;
 #[cfg(feature = "render")]
 pub use profile::KEYS;
 #[cfg(feature = "render")]

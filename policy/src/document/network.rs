@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use toml::de::DeTable;
 
-pub(super) const KEYS: [&str; 12] = [
+/// The keys of `[network.NAME]`.
+pub const NETWORK_KEYS: [&str; 12] = [
     "description",
     "kind",
     "subnet",
@@ -51,7 +52,7 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
             "host_access" => lan.host_access = field.boolean().unwrap_or_default(),
             "antispoof" => lan.antispoof = field.boolean().unwrap_or(true),
             "bridge" => lan.bridge = field.text(interface),
-            _ => sink.fault(key.span(), unknown(key_name).near(key_name, KEYS)),
+            _ => sink.fault(key.span(), unknown(key_name).near(key_name, NETWORK_KEYS)),
         }
     }
     let value_of = |key| table.get(key).map_or(span.clone(), |value| value.span());

@@ -81,10 +81,9 @@ pub(super) fn read_defaults(sink: &mut Sink, table: &DeTable<'_>) -> Defaults {
     defaults
 }
 
-/// Every key there is, for the manual page: of every profile, of isolated ones, of host ones, of `[defaults]`, of
-/// networks.
+/// Every key there is, for the manual page: of every profile, of isolated ones, of host ones, of `[defaults]`.
 #[cfg(feature = "render")]
-pub const KEYS: [&[&str]; 5] = [&EITHER_SCOPE, &ISOLATED, &HOST, &DEFAULTS, &super::network::KEYS];
+pub const KEYS: [&[&str]; 4] = [&EITHER_SCOPE, &ISOLATED, &HOST, &DEFAULTS];
 
 /// Whether this is a key of profiles.
 pub(super) fn is_key(name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! caplet-policy(5) is written by hand: every key is in it, and every line of it that shows one is read here.
 
 use super::place;
-use caplet_policy::document::{Document, KEYS, Source};
+use caplet_policy::document::{Document, KEYS, NETWORK_KEYS, Source};
 use std::fs;
 
 /// The page's text, as a reader sees it.
@@ -19,14 +19,10 @@ fn sections(page: &str) -> Vec<(&str, &str)> {
 fn every_key_is_in_the_page_and_no_other() {
     let page = page();
     let named = |name: &str| sections(&page).into_iter().find(|(head, _)| *head == name).expect("the section").1;
-    let of_the_page = [
-        "KEYS OF EVERY PROFILE",
-        "KEYS OF ISOLATED PROFILES",
-        "KEYS OF HOST PROFILES",
-        "KEYS OF THE DEFAULTS",
-        "KEYS OF A NETWORK",
-    ];
-    for (keys, section) in KEYS.into_iter().zip(of_the_page) {
+    let of_the_page =
+        ["KEYS OF EVERY PROFILE", "KEYS OF ISOLATED PROFILES", "KEYS OF HOST PROFILES", "KEYS OF THE DEFAULTS"];
+    let networks = (NETWORK_KEYS.as_slice(), "KEYS OF NETWORKS");
+    for (keys, section) in KEYS.into_iter().zip(of_the_page).chain([networks]) {
         let heads = named(section).lines().filter_map(|line| line.strip_prefix(".It Ic "));
         let mut there: Vec<&str> = heads.flat_map(|head| head.split(" , ")).collect();
         let mut wanted = keys.to_vec();
@@ -57,11 +53,10 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
             let somebody = if shown.starts_with("users") { "" } else { "users = [\"alice\"]\n" };
             match section {
                 "KEYS OF THE DEFAULTS" => read(&format!("[defaults]\n{shown}\n")),
-                "KEYS OF A NETWORK" if shown.starts_with("subnet = ") => read(&format!("[network.x]\n{shown}\n")),
-                "KEYS OF A NETWORK" => read(&format!("[network.x]\nsubnet = \"172.17.0.0/16\"\n{shown}\n")),
-                // The network that it names.
-                _ if shown.contains("\"lab\"") => {
-                    read(&format!("[network.lab]\nsubnet = \"172.17.0.0/16\"\n[profile.x]\n{somebody}{shown}\n"));
+                "KEYS OF NETWORKS" => {
+                    let subnet = if shown.starts_with("subnet ") { "" } else { "subnet = \"172.17.0.0/16\"\n" };
+                    let six = if shown.starts_with("gateway6") { "subnet6 = \"fd00:17::/64\"\n" } else { "" };
+                    read(&format!("[network.x]\n{subnet}{six}{shown}\n"));
                 }
                 _ => read(&format!("[profile.x]\n{scope}{somebody}{shown}\n")),
             }
@@ -71,7 +66,7 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
     assert!(read_lines > 50, "{read_lines}");
     let examples = page.split(".Bd -literal -offset indent\n").skip(1);
     let examples: Vec<&str> = examples.filter_map(|rest| rest.split_once("\n.Ed")).map(|(block, _)| block).collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 3);
     examples.into_iter().for_each(read);
 }
 
