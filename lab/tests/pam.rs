@@ -590,12 +590,12 @@ fn session_modules_run_under_the_helpers_limits_and_umask() {
         0o755,
         "root",
     );
-    let line = "umask 000; ulimit -Sf 0; ulimit -Ss 96; ulimit -Sn 20; exec caplet run --quiet -p session sh -c 'umask; ulimit -Sf; ulimit -Sn'";
+    let line = "umask 000; ulimit -Sf 0; ulimit -Ss 40; ulimit -Sn 20; exec caplet run --quiet -p session sh -c 'umask; ulimit -Sf; ulimit -Sn'";
     let out = lab.sh("alice", line).expect_ok();
     assert_eq!(out.out(), "0000\n0\n20");
     let seen = lab.read("/root/hook-seen");
     assert_eq!(seen.lines().count(), 6, "open and close: {seen}");
-    assert!(!seen.lines().any(|l| ["0", "96", "20"].contains(&l)), "{seen}");
+    assert!(!seen.lines().any(|l| ["0", "40", "20"].contains(&l)), "{seen}");
     let mode = lab.root("stat -c %a /root/hook-seen").out();
     assert_eq!(mode, "600");
 }
