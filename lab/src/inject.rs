@@ -64,7 +64,10 @@ impl Lab {
         };
         let all: Vec<Point> =
             self.read(LIST).lines().map(|line| parse(line).unwrap_or_else(|| panic!("no call: {line:?}"))).collect();
-        let start = all.iter().position(|p| p.path.ends_with("caplet") || p.path.ends_with("policy.toml")).unwrap_or_else(|| panic!("{out}\n{}", self.read(LIST)));
+        let start = all
+            .iter()
+            .position(|p| p.path.ends_with("caplet") || p.path.ends_with("policy.toml"))
+            .unwrap_or_else(|| panic!("{out}\n{}", self.read(LIST)));
         (all[start..].to_vec(), out)
     }
 
@@ -92,7 +95,8 @@ impl Lab {
         let (uid, gid) = (self.uid(user).to_string(), self.account(user).gid.to_string());
         let groups: Vec<String> = self.account(user).groups.iter().map(u32::to_string).collect();
         let groups = groups.join(",");
-        let start = [PROGRAM, &uid, &gid, &groups];
+        // 124: it hung.
+        let start = ["timeout", "-k", "1", "20", PROGRAM, &uid, &gid, &groups];
         let words: Vec<&str> = [&start, own, &["--", crate::builder::HELPER], words].concat();
         self.task("root", words).env("PATH", "/usr/bin:/bin").env("HOME", format!("/home/{user}")).cwd("/srv")
     }

@@ -11,7 +11,7 @@ use crate::lan::Plug;
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change, Usage};
-use crate::sys::{Errno, capability, identity, terminal};
+use crate::sys::{Errno, capability, identity, standard, terminal};
 use crate::trail::{Ending, Recorded};
 use crate::{host, seccomp};
 use caplet_policy::capability::CapSet;
@@ -63,6 +63,8 @@ pub fn run(
                 .ok()
         }
     };
+    // For a word about what fails once the caller's descriptors are given up.
+    let words = standard(2).try_clone_to_owned().ok();
     let started = null().and_then(|null| {
         ending.enclose()?;
         let started = match isolated {
@@ -79,24 +81,31 @@ pub fn run(
         ending.running(started.pid).inspect_err(|_| {
             let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
         })?;
-        let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
+        let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(wire::untold("tell the relay"));
         let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
         let run = || {
             // The relay has given root up, and the watcher all that is the caller's: who fails in that fails before.
-            let ready = |who: &str| Error::NotAsGranted(format!("the {who} did not come up"));
-            wire::wait_for(relay, Report::Go).map_err(|_| ready("relay"))?;
-            watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(|_| ready("watcher"))?;
+            wire::wait_for(relay, Report::Go)?;
+            let ready = |error| match error {
+                Error::Said(_) => Error::NotAsGranted("its watcher did not come up".into()),
+                error => error,
+            };
+            watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(ready)?;
             wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
         };
         match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
-                Err(error)
+                Err(process::unless_it_ended(started.pid, error))
             }
         }
     });
     drop(outer);
+    if let (Err(_), Some(words)) = (&started, &words) {
+        let _ = terminal::replace_standard(words, 2);
+    }
+    drop(words);
     let mut by = None;
     let (report, status, usage) = match started {
         Ok(started) => {
@@ -228,7 +237,13 @@ impl Watch<'_> {
             let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
             match process::wait_with_usage(whom, options) {
                 Ok(None) => return None,
-                Err(_) => return Some((self.told.unwrap_or(Report::Signaled(libc::SIGKILL)), self.used)),
+                Err(Errno::ECHILD) => return Some((self.told.unwrap_or(Report::Signaled(libc::SIGKILL)), self.used)),
+                // Nobody would hear of its end any more.
+                Err(_) => {
+                    self.killing = true;
+                    self.signal(&[libc::SIGKILL]);
+                    return Some((self.failed(), self.used));
+                }
                 Ok(Some((pid, Change::Stopped(signal), _))) => {
                     if !self.started.session && pid == self.started.pid {
                         self.tell(Report::Stopped(signal));
@@ -238,6 +253,7 @@ impl Watch<'_> {
                 Ok(Some((pid, change, usage))) if pid == self.started.pid => {
                     self.hear(); // what PID 1 said last is still in the socket
                     let own = match change {
+                        Change::Exited(OURS) if self.started.session && self.told.is_none() => self.failed(),
                         Change::Exited(code) => Report::Exited(code),
                         Change::Signaled(signal) => Report::Signaled(signal),
                         _ => Report::Exited(OURS),
@@ -256,6 +272,13 @@ impl Watch<'_> {
                 self.signal(&[libc::SIGKILL]); // those that have come to us meanwhile
             }
         }
+    }
+
+    /// We cannot go on.
+    fn failed(&mut self) -> Report {
+        self.by.get_or_insert_with(|| Cause::Failed.word().into());
+        self.tell(Report::Ending(Cause::Failed));
+        self.told.unwrap_or(Report::Exited(OURS))
     }
 
     fn is_last(&self) -> bool {
