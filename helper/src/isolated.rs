@@ -10,7 +10,7 @@ use crate::launch::Start;
 use crate::namespaces;
 use crate::plan::{Isolation, Plan};
 use crate::rootfs::{Names, Tree};
-use crate::supervise::guard::Started;
+use crate::supervise::guard::{self, Started};
 use crate::supervise::init::{self, Foreground};
 use crate::supervise::terminal::{Outer, Pty, new_devpts};
 use crate::supervise::wire::{self, Report};
@@ -87,7 +87,7 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
     };
     if let Err(error) = build() {
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
-        return Err(process::unless_it_ended(pid, error));
+        return Err(guard::unless_it_ended(pid, &pidfd, error));
     }
     Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger })
 }

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// How long a command has after it was asked to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long it takes a process to end, in milliseconds.
+const MOMENT: u16 = 200;
 /// CAP_KILL.
 const KILL: CapSet = CapSet::from_bits(1 << 5);
 
@@ -97,7 +99,7 @@ pub fn run(
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
-                Err(process::unless_it_ended(started.pid, error))
+                Err(unless_it_ended(started.pid, &started.pidfd, error))
             }
         }
     });
@@ -122,6 +124,19 @@ pub fn run(
         }
     };
     finish(ending, relay, report, &status, usage, by.as_deref())
+}
+
+/// The error of who worked for a child of ours that is being killed; nothing more to say where it had ended by itself,
+/// and so has said why. It is not waited for long: the kernel keeps PID 1 until all others of its namespace are gone.
+pub fn unless_it_ended(child: i32, pidfd: &OwnedFd, error: Error) -> Error {
+    if let Error::Said(_) = error {
+        return error;
+    }
+    let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], MOMENT);
+    match process::wait(Some(child), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+        Ok(Some((_, Change::Exited(code)))) => Error::Said(code),
+        _ => error,
+    }
 }
 
 fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>, by: Option<&str>) -> ! {

@@ -1,7 +1,6 @@
 //! Processes: fork, clone3, exec, namespaces, pidfds, limits, signals, keyrings.
 
 use super::{Errno, checked};
-use crate::error::Error;
 use std::ffi::CString;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -191,15 +190,6 @@ pub fn wait_with_usage(child: Option<i32>, options: i32) -> Result<Option<(i32, 
         let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
         let usage = Usage { cpu: time(usage.ru_utime) + time(usage.ru_stime), peak: usage.ru_maxrss as u64 };
         return Ok(Some((pid, change, usage)));
-    }
-}
-
-/// The error of whoever worked for a child of ours; nothing more to say where that has ended by itself, and so has said
-/// why. It is being killed otherwise, and stays to be waited for.
-pub fn unless_it_ended(child: i32, error: Error) -> Error {
-    match wait(Some(child), libc::WEXITED | libc::WNOWAIT) {
-        Ok(Some((_, Change::Exited(code)))) => Error::Said(code),
-        _ => error,
     }
 }
 
