@@ -3,8 +3,8 @@
  * inject UID GID GROUP,GROUP... list FILE -- PROGRAM ARG...          writes each call: PROCESS NUMBER CALL RESULT [PATH]
  * inject UID GID GROUP,GROUP... fail PROCESS NUMBER CALL ERRNO -- ...  that call fails, and is not made
  * inject UID GID GROUP,GROUP... kill PROCESS NUMBER CALL 0 -- ...      the process is killed before that call
- * inject UID GID GROUP,GROUP... stop PROCESS NUMBER CALL 0 HOOK -- ... stops it before that call, traces nobody any
- *                                                                    more, runs HOOK with PID set, and goes on
+ * inject UID GID GROUP,GROUP... stop PROCESS NUMBER CALL 0 HOOK -- ... stops it before that call, traces it no more,
+ *                                                                    runs HOOK with PID set, and lets it go on
  *
  * PROCESS: 0 is the program, 0.1 its first child, 0.1.2 the second child of that. NUMBER: how manieth CALL of its own.
  * A process that execs anything else is left alone from there on. Exit: the program's own, 128+N for a signal N;
@@ -42,6 +42,7 @@ static FILE *list;
 static const char *mode, *want, *hook;
 static long number, call_wanted;
 static int error, hit;
+static pid_t stopped, hooked;
 
 static void die(const char *what) {
     fprintf(stderr, "inject: %s: %s\n", what, strerror(errno));
@@ -107,36 +108,22 @@ static void go_on(struct proc *p, int signal) {
     ptrace(calls ? PTRACE_SYSCALL : PTRACE_CONT, p->pid, 0, signal);
 }
 
-/* Leaves everybody alone, that one stopped; the hook does its worst; on it goes. */
-static int stop_here(struct proc *chosen) {
-    pid_t pid = chosen->pid;
-    if (ptrace(PTRACE_DETACH, pid, 0, SIGSTOP)) die("detach");
+/* Leaves it alone, stopped, while the hook does its worst. */
+static pid_t stop_here(struct proc *chosen) {
+    stopped = chosen->pid;
+    if (ptrace(PTRACE_DETACH, stopped, 0, SIGSTOP)) die("detach");
     chosen->pid = 0;
-    for (int i = 0; i < PLACES; i++) {
-        pid_t other = procs[i].pid;
-        if (!other || other == pid) continue;
-        if (ptrace(PTRACE_INTERRUPT, other, 0, 0)) continue;
-        int status;
-        while (waitpid(other, &status, __WALL) == other && WIFSTOPPED(status)) {
-            int signal = WSTOPSIG(status);
-            int event = status >> 16;
-            if (!ptrace(PTRACE_DETACH, other, 0, event || signal == SIGTRAP || signal == (SIGTRAP | 0x80) ? 0 : signal)) break;
-        }
-        procs[i].pid = 0;
-    }
     pid_t child = fork();
+    if (child < 0) die("fork");
     if (!child) {
         char text[16];
-        snprintf(text, sizeof text, "%d", pid);
+        snprintf(text, sizeof text, "%d", stopped);
         setenv("PID", text, 1);
+        close(9);
         execl("/bin/sh", "sh", "-c", hook, (char *)0);
         _exit(127);
     }
-    int status;
-    waitpid(child, &status, 0);
-    kill(pid, SIGCONT);
-    while (waitpid(first, &status, 0) < 0 && errno == EINTR) {}
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return child;
 }
 
 int main(int argc, char **argv) {
@@ -182,6 +169,11 @@ int main(int argc, char **argv) {
     for (;;) {
         pid_t pid = waitpid(-1, &status, __WALL);
         if (pid < 0) { if (errno == EINTR) continue; break; }
+        if (pid == hooked) {
+            kill(stopped, SIGCONT);
+            hooked = 0;
+            continue;
+        }
         struct proc *p = of(pid);
         if (WIFEXITED(status) || WIFSIGNALED(status)) {
             if (pid == first) end = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -242,7 +234,8 @@ int main(int argc, char **argv) {
                         kill(pid, SIGKILL);
                         continue;
                     } else {
-                        return stop_here(p);
+                        hooked = stop_here(p);
+                        continue;
                     }
                 }
                 if (list && (p->call == SYS_exit_group || p->call == SYS_exit))

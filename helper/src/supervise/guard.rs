@@ -133,10 +133,14 @@ pub fn unless_it_ended(child: i32, pidfd: &OwnedFd, error: Error) -> Error {
         return error;
     }
     let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], MOMENT);
-    match process::wait(Some(child), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
-        Ok(Some((_, Change::Exited(code)))) => Error::Said(code),
-        _ => error,
+    for _ in 0..10 {
+        match process::wait(Some(child), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+            Ok(Some((_, Change::Exited(code)))) => return Error::Said(code),
+            Ok(None) => drop(poll(&mut [], PollTimeout::from(MOMENT / 20))), // whoever traces it has it first
+            _ => break,
+        }
     }
+    error
 }
 
 fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>, by: Option<&str>) -> ! {

@@ -68,7 +68,15 @@ pub fn run(
     linger: bool,
 ) -> ! {
     let mut state = Watch { command, status, foreground, terminal, linger, over: false };
-    let started = state.settle(line).inspect_err(Error::say); // nothing has run: the session ends with this process
+    let words = standard(2).try_clone_to_owned().ok();
+    let started = state.settle(line, words.as_ref()).inspect_err(|error| {
+        // Nothing has run: the session ends with this process.
+        if let Some(words) = &words {
+            let _ = terminal::replace_standard(words, 2);
+        }
+        error.say();
+    });
+    drop(words);
     let code = match started.and_then(|signals| state.watch(&signals)) {
         Ok(()) => 0,
         Err(_) => OURS,
@@ -94,7 +102,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// Keeps nothing but what it watches with; then the command may run.
-    fn settle(&self, line: OwnedFd) -> Result<SignalFd, Error> {
+    fn settle(&self, line: OwnedFd, words: Option<&OwnedFd>) -> Result<SignalFd, Error> {
         capset::reduce_to(CapSet::EMPTY)?;
         capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
         // After the last change of credentials, which clears it; then whether the guard is still there.
@@ -110,7 +118,7 @@ impl Watch<'_> {
         let null =
             open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(call("open /dev/null"))?;
         let mut keep = vec![self.status.as_raw_fd(), line.as_raw_fd(), signals.as_raw_fd(), null.as_raw_fd()];
-        keep.extend(self.terminal.as_ref().map(AsRawFd::as_raw_fd));
+        keep.extend(self.terminal.as_ref().into_iter().chain(words).map(AsRawFd::as_raw_fd));
         process::close_all_but(keep).map_err(call("close_range"))?;
         for number in 0..3 {
             terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
