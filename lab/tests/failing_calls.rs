@@ -49,7 +49,7 @@ network = "lab"
 fn lab() -> Option<Lab> {
     let lab = Lab::new()
         .user("alice", &["students", "docker"])
-        .subid("alice", 200_000, 4_096)
+        .subid("alice", 200_000, 256)
         .file("/srv/secret/key", "secret", 0o644, "root")
         .file("/root/fingerprint.c", include_str!("../inject/fingerprint.c"), 0o644, "root")
         .policy(POLICY)
@@ -109,6 +109,7 @@ fn fail_each_call(profile: &str) {
         }
     };
     lab.run_as("alice", [&[HELPER], &words[..]].concat()).expect_ok();
+    lab.processes_left();
     first();
     let (points, out) = lab.calls("alice", &words);
     let whole = out.expect_ok().out();
@@ -131,7 +132,8 @@ fn fail_each_call(profile: &str) {
     ];
     // CAPLET_POINT="PROCESS NUMBER CALL": that one alone.
     let only = std::env::var("CAPLET_POINT").ok();
-    let is_wanted = |p: &Point| only.as_ref().is_none_or(|only| *only == format!("{} {} {}", p.process, p.number, p.call));
+    let is_wanted =
+        |p: &Point| only.as_ref().is_none_or(|only| *only == format!("{} {} {}", p.process, p.number, p.call));
     let points: Vec<Point> = points.into_iter().filter(|p| !never.contains(&p.call) && is_wanted(p)).collect();
     let (mut odd, mut runs, mut unmet, mut refused, mut wanted) = (Vec::new(), 0, Vec::new(), 0, 0);
     for (index, point) in points.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! worst that can be done just then. Rows T07, T08 and T09 of attacks.md, and "policy replaced during read".
 
 use caplet_lab::{Interference, Lab, Point};
+use nix::libc;
 
 const POLICY: &str = r#"
 [profile.own]
@@ -79,8 +80,10 @@ fn lab() -> Option<Lab> {
 /// each of its processes.
 fn points(lab: &Lab, words: &[&str], of_each: usize) -> Vec<Point> {
     lab.run_as("alice", [&["/usr/libexec/caplet/caplet-helper"], words].concat()).expect_ok();
-    let (all, out) = lab.calls("alice", words);
+    let (mut all, out) = lab.calls("alice", words);
     out.expect_ok();
+    // What stops there goes on as the command.
+    all.retain(|p| ![libc::SYS_execve, libc::SYS_execveat].contains(&p.call));
     if std::env::var_os("CAPLET_FULL").is_some() {
         return all;
     }
@@ -139,8 +142,9 @@ fn a_signal_at_any_stage_leaves_no_half_of_a_session() {
     for profile in ["--profile=own", "--profile=real"] {
         let words = ["run", profile, "--quiet", "--", "/bin/sh", "-c", "echo whole"];
         for (n, point) in points(&lab, &words, 8).iter().enumerate() {
-            let signal = ["KILL", "HUP", "TERM", "INT", "ALRM", "STOP", "USR1", "QUIT", "TSTP"][n % 9];
+            let signal = ["KILL", "HUP", "TERM", "INT", "ALRM", "STOP", "USR1", "QUIT"][n % 8];
             let hook = format!("{AS_ALICE} kill -s {signal} $PID 2>/dev/null; true");
+            println!("SIGNAL {profile} {point} {signal}");
             let (out, met) = lab.interfere("alice", point, Interference::Stop(&hook), &words);
             let said = out.out();
             assert!(said.is_empty() || said == "whole", "{profile}, {point}, {signal}: {out}");
@@ -156,8 +160,15 @@ fn a_signal_at_any_stage_leaves_no_half_of_a_session() {
 #[test]
 fn a_path_that_becomes_a_link_at_any_stage_brings_nothing_of_the_hosts_in() {
     let Some(lab) = lab() else { return };
-    let words =
-        ["run", "--profile=own", "--quiet", "--", "/bin/sh", "-c", "echo x >/home/alice/out/pwned; echo x >/srv/open/pwned; echo whole"];
+    let words = [
+        "run",
+        "--profile=own",
+        "--quiet",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo x >/home/alice/out/pwned; echo x >/srv/open/pwned; echo whole",
+    ];
     let hook = format!("{AS_ALICE} sh -c 'mv ~alice/out ~alice/away; ln -s /srv/open ~alice/out'");
     let mut exchanged = 0;
     for point in points(&lab, &words, 12) {
@@ -177,7 +188,8 @@ fn a_path_that_becomes_a_link_at_any_stage_brings_nothing_of_the_hosts_in() {
 fn a_policy_that_changes_while_it_is_read_is_the_old_one_or_the_new_one_or_none() {
     let Some(lab) = lab() else { return };
     let old = POLICY.to_owned();
-    let new = POLICY.replace("[profile.real]", "[profile.other]").replace("may_add = [\"NET_ADMIN\"]", "caps = [\"KILL\"]");
+    let new =
+        POLICY.replace("[profile.real]", "[profile.other]").replace("may_add = [\"NET_ADMIN\"]", "caps = [\"KILL\"]");
     lab.write("/root/old", &old, 0o640, "root");
     lab.write("/root/new", &new, 0o640, "root");
     let words = ["run", "--profile=own", "--quiet", "--", "/bin/grep", "CapPrm", "/proc/self/status"];
