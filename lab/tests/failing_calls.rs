@@ -260,7 +260,10 @@ fn nothing_is_left(lab: &Lab) {
     assert_eq!(lab.processes_left(), []);
     assert_eq!(lab.root("ls /run/caplet").out(), "");
     assert_eq!(lab.mounts_left(), Vec::<std::path::PathBuf>::new());
-    assert_eq!(ids("grant"), ids("end"));
+    // A record that could not be taken away is found again, and has its end twice: one too many, never one too few.
+    let ends = ids("end");
+    let open: Vec<String> = ids("grant").into_iter().filter(|id| !ends.contains(id)).collect();
+    assert_eq!(open, Vec::<String>::new());
 }
 
 #[test]
