@@ -156,6 +156,25 @@ fn a_signal_at_any_stage_leaves_no_half_of_a_session() {
     assert!(sent > 40, "{sent}");
 }
 
+// T08: what fails in PID 1 fails before there is a command that it could leave alone.
+#[test]
+fn no_command_runs_before_the_pid_1_of_its_session_watches_it() {
+    let Some(lab) = lab() else { return };
+    let words = ["run", "--profile=own", "--quiet", "--", "/bin/sh", "-c", "echo x >/home/alice/out/ran; echo whole"];
+    let (all, out) = lab.calls("alice", &words);
+    out.expect_ok();
+    // The last of its many prctl(2): it has given up the sets by then, and has no eyes yet.
+    let own: Vec<&Point> = all.iter().filter(|p| p.process == "0.1.1" && p.call == libc::SYS_prctl).collect();
+    let hook = "sleep 0.1; test -e /home/alice/out/ran && echo early >/srv/loot; true";
+    for point in own.iter().rev().take(3) {
+        lab.root("rm -f /home/alice/out/ran /srv/loot");
+        let (out, met) = lab.interfere("alice", point, Interference::Stop(hook), &words);
+        assert!(met && out.out() == "whole", "{point}: {out}");
+        assert!(!lab.exists("/srv/loot"), "{point}");
+    }
+    assert!(own.len() > 40, "{}", own.len());
+}
+
 // T09, CVE-2021-23240, CVE-2021-30465: what the user has a hand in is exchanged while the helper stands still.
 #[test]
 fn a_path_that_becomes_a_link_at_any_stage_brings_nothing_of_the_hosts_in() {
