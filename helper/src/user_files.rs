@@ -102,7 +102,10 @@ fn child(
     if isolation.private_network {
         namespaces |= libc::CLONE_NEWNET;
     }
-    process::setns(session, namespaces).map_err(call("setns to the session"))?;
+    process::setns(session, namespaces).map_err(|errno| match errno {
+        Errno::ESRCH => Error::Said(OURS), // PID 1 has ended, and has said why
+        errno => call("setns to the session")(errno),
+    })?;
     if isolation.private_network {
         network::prepare(proc, power_is_real)?;
         place.map_or(Ok(()), Place::settle)?;

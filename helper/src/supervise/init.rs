@@ -123,8 +123,11 @@ impl Watch<'_> {
         for number in 0..3 {
             terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
         }
-        wire::send(&line, Report::Go, None).map_err(call("start the command"))?;
-        Ok(signals)
+        match wire::send(&line, Report::Go, None) {
+            // It has ended, and has said why.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(signals),
+            Err(errno) => Err(call("start the command")(errno)),
+        }
     }
 
     fn watch(&mut self, signals: &SignalFd) -> Result<(), Error> {
