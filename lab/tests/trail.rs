@@ -2,7 +2,6 @@
 
 use caplet_lab::{Lab, ProcStatus, Session, SharedLab, need, shared};
 use nix::sys::signal::Signal;
-use std::time::{Duration, Instant};
 
 static LAB: SharedLab = SharedLab::new();
 
