@@ -225,6 +225,7 @@ fn caps(text: &str) -> Option<CapSet> {
 mod tests {
     use super::*;
     use caplet_policy::request::Verb;
+    use std::os::unix::ffi::OsStringExt;
 
     fn granted() -> Granted {
         let mut add = CapList::default();
