@@ -89,7 +89,7 @@ packages-check:
 	@lab/prepare.sh packages-check
 	@packaging/test.sh cheap
 
-# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian).
+# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian and Ubuntu).
 packages-test:
 	@lab/prepare.sh packages
 	@packaging/test.sh
