@@ -5,6 +5,7 @@
 use super::wire::{self, Report};
 use crate::capset;
 use crate::error::{Error, OURS, call};
+use crate::seccomp;
 use crate::sys::{Errno, capability, process, standard, terminal};
 use caplet_policy::capability::CapSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -95,6 +96,7 @@ impl Watch<'_> {
         }
         let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(call("signalfd"))?;
+        seccomp::only_watch(seccomp::FOREGROUND)?;
         loop {
             let mut waits =
                 [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.status.as_fd(), PollFlags::POLLIN)];
