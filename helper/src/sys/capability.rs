@@ -140,7 +140,9 @@ pub fn install_session_filter(program: &[libc::sock_filter]) -> Result<(), Errno
     Errno::result(result).map(drop)
 }
 
-/// Whether a filter stands over this process.
-pub fn is_filtered() -> Result<bool, Errno> {
-    prctl(libc::PR_GET_SECCOMP, 0, 0).map(|mode| mode == 2)
+/// What swapon(2) with a flag that there is not says: EINVAL or ENOSYS of the kernel itself, else a filter's word.
+pub fn senseless_swapon() -> Result<(), Errno> {
+    // SAFETY: the kernel reads no path before it has looked at the flags, and takes a null one for a fault.
+    let result = unsafe { libc::syscall(libc::SYS_swapon, std::ptr::null::<libc::c_char>(), 1 << 30) };
+    Errno::result(result).map(drop)
 }
