@@ -106,6 +106,27 @@ mod tests {
         assert_eq!(parse(""), Ok(Wishes::default()));
     }
 
+    /// As the fuzz target has it: a fault is one line without a control character, whatever stands in the file.
+    #[test]
+    fn every_seed_of_the_fuzz_target_is_read_or_refused_in_one_line() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/wishes");
+        let (mut good, mut bad) = (0, 0);
+        for entry in std::fs::read_dir(folder).expect("the seeds") {
+            let bytes = std::fs::read(entry.expect("an entry").path()).expect("a seed");
+            let text = String::from_utf8_lossy(&bytes);
+            for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+                match parse(&text[..end]) {
+                    Ok(_) => good += 1,
+                    Err(fault) => {
+                        assert!(fault.starts_with(SHOWN) && !fault.contains(char::is_control), "{fault:?}");
+                        bad += 1;
+                    }
+                }
+            }
+        }
+        assert!(good > 1 && bad > 20, "{good} {bad}");
+    }
+
     #[test]
     fn what_is_wrong_is_one_line_that_says_where() {
         for (text, fault) in [
