@@ -25,6 +25,7 @@ test:
 lint:
 	@lab/cargo.sh fmt --check
 	@lab/cargo.sh clippy --workspace --all-targets -- -D warnings
+	@lab/crates.py
 
 sabotage:
 	@lab/prepare.sh test
