@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use caplet_policy::capability::{CapList, CapSet};
-use caplet_policy::document::{Civil, Document, Profile, Scope, Subject, UserMode};
+use caplet_policy::document::{Civil, Document, Lan, Network, Profile, Scope, Source, Subject, UserMode};
 use caplet_policy::judge::{Caller, Grant, Group, Reason, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ prop_compose! {
     fn profile()(
         host: bool, users in subjects(), of in groups(), not_users in subjects(), not_groups in groups(),
         take_out in 0u8..4, caps in prop::option::of(any::<u64>()), may_add: u64, may_add_all: bool, root: bool,
-        flags in any::<[bool; 5]>(), elsewhere in 0u8..5, when in 0u8..6,
+        flags in any::<[bool; 5]>(), elsewhere in 0u8..5, when in 0u8..6, net in 0u8..4,
     ) -> Profile {
         let mut p = Profile::new("x", if host { Scope::Host } else { Scope::Isolated });
         p.users = users;
@@ -52,7 +52,8 @@ prop_compose! {
         if root && !host { p.user = UserMode::Root }
         p.privileged = flags[0] && !host;
         p.login = flags[1] && !host;
-        if flags[2] && !host { p.network = caplet_policy::document::Network::Host }
+        let networks = [Network::Host, Network::Private, Network::Named("one".into()), Network::Named("two".into())];
+        if !host { p.network = networks[usize::from(net)].clone() }
         if host && flags[3] {
             let args = flags[4].then(|| vec!["-s".to_owned()]);
             p.commands = Some(vec![caplet_policy::document::Command { path: "/usr/bin/date".into(), args }]);
@@ -71,8 +72,15 @@ fn document() -> impl Strategy<Value = Document> {
         }
         let mut document = Document::built_in();
         document.profiles = profiles;
+        document.networks = vec![lan("other"), lan("one"), lan("two")];
         document
     })
+}
+
+fn lan(name: &str) -> Lan {
+    let text = format!("[network.{name}]\nsubnet = \"10.9.0.0/24\"\n");
+    let mut read = Document::read(&[Source { path: "x".into(), text }]).expect("a network");
+    read.networks.remove(0)
 }
 
 prop_compose! {
@@ -123,6 +131,13 @@ fn most(profile: &Profile, request: &Request) -> CapSet {
     profile.may_add.union(profile.starting_set())
 }
 
+fn lan_name(profile: &Profile) -> Option<&str> {
+    match &profile.network {
+        Network::Named(name) => Some(name),
+        Network::Private | Network::Host => None,
+    }
+}
+
 /// Why a profile was passed over must be so.
 fn is_true(reason: &Reason, profile: &Profile, request: &Request, few: bool) -> bool {
     let may = profile.may_add.union(profile.starting_set());
@@ -152,7 +167,7 @@ fn is_true(reason: &Reason, profile: &Profile, request: &Request, few: bool) -> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn no_grant_exceeds_its_profile(document in document(), request in request(), few: bool) {
@@ -167,6 +182,11 @@ proptest! {
             prop_assert!(!request.privileged || profile.privileged);
             prop_assert!(profile.commands.is_none() || grant.command_path() == Some("/usr/bin/date"));
             prop_assert!(profile.scope == Scope::Isolated || profile.commands.is_some() || request.profile.is_some());
+            // What is written down of it, and what the filter and the network follow, is what was asked and decided.
+            prop_assert_eq!((grant.added(), grant.dropped()), (request.add, request.drop));
+            prop_assert_eq!(grant.privileged(), request.privileged);
+            prop_assert_eq!(grant.lan().map(|lan| lan.name.as_str()), lan_name(profile));
+            prop_assert_eq!(grant.rule(), &profile.at);
             prop_assert!(most(profile, &request).contains_all(grant.caps()));
             prop_assert!(!few || FEW.contains_all(grant.caps()), "what is not there is not given");
             // What is given was there from the start, or asked for.
