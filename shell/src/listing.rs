@@ -34,6 +34,7 @@ struct Line {
     login: bool,
     auth: String,
     privileged: bool,
+    seccomp: String,
     until: Option<String>,
     caps: CapSet,
     may_add: CapList,
@@ -123,6 +124,7 @@ impl Line {
                 "home" => line.home = value,
                 "login" => line.login = yes(&value)?,
                 "auth" => line.auth = value,
+                "seccomp" => line.seccomp = value,
                 "privileged" => line.privileged = yes(&value)?,
                 "until" => line.until = some(value),
                 "caps" => line.caps = capabilities(&value)?.names,
@@ -157,6 +159,7 @@ impl Line {
                 ("network", json!(self.network)),
                 ("home", json!(self.home)),
                 ("privileged", json!(self.privileged)),
+                ("seccomp", json!(self.seccomp)),
             ]
             .to_vec()
         };
