@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
+.PHONY: build demo test lint sabotage hostile fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
 
 build:
 	@lab/build.sh
@@ -30,6 +30,11 @@ lint:
 sabotage:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/sabotage.sh
+
+# The attacks of lab/ATTACKS.md, failing calls, weakened helpers, fuzzing: up to half an hour.
+hostile:
+	@lab/prepare.sh test
+	@lab/as-root.sh bash lab/hostile.sh
 
 # SECONDS_EACH of every fuzz target, from the seeds and what earlier runs found.
 SECONDS_EACH ?= 10
