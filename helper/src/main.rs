@@ -293,7 +293,7 @@ fn answer(
 fn list(policy: &Document, caller: &Caller, moment: &Moment) -> Result<i32, Error> {
     let nothing = |_: &str| false;
     let own = own_profiles(policy, caller, &world(moment, &nothing));
-    match listing::write(&own, &policy.defaults) {
+    match listing::write(&own, policy) {
         Ok(()) => Ok(0),
         Err(error) => Err(hygiene::io("write to standard output", &error)),
     }

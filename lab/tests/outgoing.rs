@@ -291,6 +291,12 @@ fn an_outgoing_session_reaches_the_outside_and_the_machine_stays_as_it_was() {
         assert!(member.run("cat /etc/resolv.conf").starts_with("nameserver 10.173.0.2\n"));
         assert!(member.run("getent ahostsv4 www.example.org").contains("203.0.113.77"), "the machine's name server");
     }
+    let list = lab.sh("alice", "caplet list; caplet list --json").out();
+    for part in
+        ["own network with a way out (\"out\")", "\"network_kind\": \"outgoing\"", "network \"lab\" with others"]
+    {
+        assert!(list.split_whitespace().collect::<Vec<_>>().join(" ").contains(part), "{part} in {list}");
+    }
     let out = alice.run("ip -br addr show eth0; ip -4 route; cat /sys/class/net/eth0/address /etc/hosts");
     for part in ["10.173.0.3/24", "default via 10.173.0.1 dev eth0", "02:ca:0a:ad:00:03", "10.173.0.1 gateway"] {
         assert!(out.contains(part), "{part} in {out}");

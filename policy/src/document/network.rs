@@ -46,7 +46,7 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
         match key_name {
             "description" => lan.description = field.text(super::values::one_line),
             "kind" => {
-                let kinds = [("bridge", Kind::Bridge), ("outgoing", Kind::Outgoing)];
+                let kinds = [Kind::Bridge, Kind::Outgoing].map(|kind| (kind.word(), kind));
                 lan.kind = field.choice(&kinds).unwrap_or(lan.kind);
             }
             "subnet" => subnet = field.text(subnet_of),
@@ -238,6 +238,16 @@ fn subnet_of(text: &str) -> Result<Subnet, Complaint> {
         return Err(Complaint::of(text, "is not for hosts"));
     }
     Ok(subnet)
+}
+
+impl Kind {
+    /// Its word in the policy.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Outgoing => "outgoing",
+        }
+    }
 }
 
 impl Lan {
