@@ -304,6 +304,10 @@ fn an_outgoing_session_reaches_the_outside_and_the_machine_stays_as_it_was() {
     // The line that this project began with.
     let out = alice.run("ip route add 192.168.0.0/24 via 10.173.0.1 dev eth0 && ip route show 192.168.0.0/24");
     assert!(out.contains("192.168.0.0/24 via 10.173.0.1"), "{out}");
+    // Its own side is the session's to change.
+    let line = "ip link set eth0 down; ip link set eth0 mtu 1400 up && ip route replace default via 10.173.0.1";
+    assert!(alice.run(line).ends_with("code=0"));
+    assert_eq!(alice.ask("203.0.113.2", 7008), ["203.0.113.1", "203.0.113.1"]);
     same_state(lab, &before);
     // More than any buffer holds: what comes is what was sent, there and back.
     lab.root(
