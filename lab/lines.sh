@@ -23,6 +23,6 @@ row "isolated: namespaces, maps, tree, user's files, network, agent" $h/{isolate
 row "host, sets, seccomp" $h/{host,capset,seccomp}.rs $h/seccomp/*.rs $p/syscalls.rs
 row "relay, guard, watcher, PID 1, terminal" $h/supervise/*.rs
 row "running sessions: list, end, judge again" $h/{sessions,rejudge}.rs
-row "networks between sessions" $h/lan/*.rs
+row "networks between sessions, and out" $h/lan/*.rs
 row "sys: the only unsafe" $(ls $h/sys/*.rs | grep -v pam.rs)
 row "together" $(find $h $p -name '*.rs' | sort)

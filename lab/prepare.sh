@@ -3,14 +3,14 @@
 set -euo pipefail
 here=$(dirname "$0")
 case ${1:-test} in
-peers) programs="sudo doas bwrap firejail cado iperf3" ;; # each as far as it can be had
+peers) programs="sudo doas bwrap firejail cado iperf3 passt" ;; # each as far as it can be had
 deb) programs="cc dpkg-buildpackage dh objdump" ;;
 rpm) programs="cc rpmbuild objdump" ;;
 packages-check) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish" ;;
 packages) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish mmdebstrap systemd-nspawn createrepo_c dnf" ;;
 fuzz) programs="cc c++" ;;
 demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft jq make bwrap" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft jq make bwrap passt" ;;
 esac
 package() { # program, package manager
     case $2:$1 in

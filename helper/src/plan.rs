@@ -32,6 +32,8 @@ use std::time::Duration;
 pub struct Plan {
     pub target: Target,
     pub limits: Limits,
+    /// The caller's own, for what runs outside the session as the user.
+    pub limits_outside: Limits,
     pub umask: Umask,
     /// Supplementary groups, narrowed.
     pub groups: Vec<u32>,
@@ -130,6 +132,7 @@ impl Plan {
         Ok(Self {
             target: target(grant, person, &groups),
             limits: Limits::of(&inherited.limits, &profile.limits)?,
+            limits_outside: Limits::of(&inherited.limits, &[])?,
             umask: Umask { mask: profile.umask.unwrap_or(inherited.umask), fixed: profile.umask.is_some() },
             groups,
             environment,

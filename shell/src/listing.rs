@@ -30,6 +30,8 @@ struct Line {
     scope: String,
     user: String,
     network: String,
+    /// `bridge` or `outgoing`, where the network is one of the policy's.
+    network_kind: Option<String>,
     home: String,
     login: bool,
     auth: String,
@@ -121,6 +123,7 @@ impl Line {
                 "scope" => line.scope = value,
                 "user" => line.user = value,
                 "network" => line.network = value,
+                "network_kind" => line.network_kind = some(value),
                 "home" => line.home = value,
                 "login" => line.login = yes(&value)?,
                 "auth" => line.auth = value,
@@ -157,6 +160,7 @@ impl Line {
             [
                 ("user", json!(self.user)),
                 ("network", json!(self.network)),
+                ("network_kind", json!(self.network_kind)),
                 ("home", json!(self.home)),
                 ("privileged", json!(self.privileged)),
                 ("seccomp", json!(self.seccomp)),

@@ -5,7 +5,7 @@ use super::netlink::{ACK, CREATE, Message, Netlink, attributes};
 use crate::sys::Errno;
 use caplet_policy::document::{Lan, Subnet, Subnet6};
 use nix::sys::socket::SockProtocol;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -13,8 +13,10 @@ const GETLINK: u16 = 18;
 const SETLINK: u16 = 19;
 const NEWADDR: u16 = 20;
 const NEWROUTE: u16 = 24;
+const GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
@@ -36,8 +38,12 @@ const MOST_LEARNED: u32 = 8192;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const IFF_UP: u32 = libc::IFF_UP as u32;
 /// What the session calls its link.
-const INSIDE: &str = "eth0";
+pub const INSIDE: &str = "eth0";
 const LINK_FIXED: usize = 16;
+/// What a session's TAP link takes in one frame: much, so that there are few, and no more than is passed on in one piece.
+const LARGE: u32 = 32_000;
+/// Bridges of caplet's own start so.
+const BRIDGES: &str = "cplt-";
 pub const WATCHED: &str = "cplt";
 const UNWATCHED: &str = "cplo";
 
@@ -213,6 +219,45 @@ impl Links {
         place.subnet6.map_or(Ok(()), |subnet| self.add_route(index, libc::AF_INET6, &subnet.gateway.octets()))
     }
 
+    /// A TAP link in the session, before it is settled: the MAC of its address, and long frames.
+    pub fn dress(&mut self, address: Ipv4Addr) -> Result<(), Errno> {
+        let (index, _) = self.find(INSIDE)?.ok_or(Errno::ENODEV)?;
+        let message = Message::new(SETLINK, ACK, &link(0, index, 0, 0));
+        self.ask(message.bytes(IFLA_ADDRESS, &mac(address)).number(IFLA_MTU, LARGE))
+    }
+
+    /// The kind of the route that a socket of this process takes to an address (`rtm_type`), and the number of its link;
+    /// 0: it has none.
+    pub fn route_to(&mut self, address: IpAddr) -> Result<(u8, u32), Errno> {
+        let (family, octets) = match address {
+            IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+            IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+        };
+        // struct rtmsg; the whole address counts.
+        let fixed = [family as u8, (octets.len() * 8) as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let (rta_dst, rta_oif) = (1, 4);
+        let answers = self.0.ask(Message::new(GETROUTE, ACK, &fixed).bytes(rta_dst, &octets))?;
+        let body = answers.first().ok_or(Errno::EBADMSG)?;
+        let kind = *body.get(7).ok_or(Errno::EBADMSG)?;
+        let link = attributes(body, fixed.len()).find(|(key, _)| *key == rta_oif);
+        let link = link.and_then(|(_, number)| number.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        Ok((kind, link))
+    }
+
+    /// Whether a link is a bridge of caplet's, behind which other sessions are.
+    pub fn is_ours(&mut self, index: u32) -> Result<bool, Errno> {
+        Ok(self.name_of(index)?.ok_or(Errno::ENODEV)?.starts_with(BRIDGES))
+    }
+
+    fn name_of(&mut self, index: u32) -> Result<Option<String>, Errno> {
+        let answers = match self.0.ask(Message::new(GETLINK, ACK, &link(0, index, 0, 0))) {
+            Err(Errno::ENODEV) => return Ok(None),
+            answers => answers?,
+        };
+        let name = answers.first().and_then(|body| attributes(body, LINK_FIXED).find(|(kind, _)| *kind == IFLA_IFNAME));
+        Ok(name.map(|(_, name)| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()))
+    }
+
     fn add_route(&mut self, index: u32, family: i32, gateway: &[u8]) -> Result<(), Errno> {
         // struct rtmsg: main table, by the administrator, everywhere, unicast
         let fixed = [family as u8, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
@@ -254,13 +299,7 @@ impl Links {
 
     /// Removes the port of that number; one that is not there, or is another link by now, is no error.
     pub fn remove_port(&mut self, index: u32) -> Result<(), Errno> {
-        let answers = match self.0.ask(Message::new(GETLINK, ACK, &link(0, index, 0, 0))) {
-            Err(Errno::ENODEV) => return Ok(()),
-            answers => answers?,
-        };
-        let name = answers.first().and_then(|body| attributes(body, LINK_FIXED).find(|(kind, _)| *kind == IFLA_IFNAME));
-        let name = name.map(|(_, name)| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
-        if name.and_then(|name| address_of(&name)).is_none() {
+        if self.name_of(index)?.and_then(|name| address_of(&name)).is_none() {
             return Ok(());
         }
         match self.ask(Message::new(DELLINK, ACK, &link(0, index, 0, 0))) {

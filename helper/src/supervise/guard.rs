@@ -8,7 +8,8 @@ use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::error::{Error, OURS, call};
 use crate::isolated::{self, Around};
-use crate::lan::Plug;
+use crate::lan::Uplink;
+use crate::lan::outgoing::Running;
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change, Usage};
@@ -43,6 +44,8 @@ pub struct Started {
     pub session: bool,
     /// What the command leaves behind goes on.
     pub linger: bool,
+    /// What answers the frames of a link of the session's own. The session goes on without it, should its user end it.
+    pub outgoing: Option<Running>,
 }
 
 /// Builds the session and stays until it is over.
@@ -52,7 +55,7 @@ pub fn run(
     relay: &OwnedFd,
     watcher: Option<OwnedFd>,
     outer: Option<Outer>,
-    plug: Option<Plug>,
+    uplink: Option<Uplink>,
 ) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
@@ -68,7 +71,7 @@ pub fn run(
         let started = match isolated {
             true => {
                 let around = Around { relay, watcher: watcher.as_ref(), outer: outer.as_ref() };
-                isolated::start(plan, &person, around, plug)?
+                isolated::start(plan, &person, around, uplink)?
             }
             false => {
                 // What a host command leaves behind holds real capabilities: it stays in sight until its end.
@@ -111,6 +114,7 @@ pub fn run(
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
             };
+            drop(started.outgoing); // before anybody hears of the end
             (report, ending.end(&status, Some(used), by.as_deref()))
         }
         Err(error) => {

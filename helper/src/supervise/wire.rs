@@ -166,7 +166,7 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, E
     let number = socket.as_fd().as_raw_fd();
     let (length, descriptor) = loop {
         match recvmsg::<()>(number, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-            // Reset: it went without reading all; what it had said before comes next.
+            // The other side is gone and has not read all: said once, before what it has sent (`net/unix/af_unix.c`).
             Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(errno) => return Err(errno),
             Ok(message) => {
@@ -228,6 +228,16 @@ pub fn wait_for_run(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_heard_also_of_who_did_not_listen() {
+        let (guard, relay) = pair().unwrap();
+        send(&relay, Report::Go, None).unwrap();
+        send(&guard, Report::Exited(125), None).unwrap();
+        drop(guard);
+        assert!(matches!(receive(&relay), Ok(Some((Report::Exited(125), None)))));
+        assert!(matches!(receive(&relay), Ok(None)));
+    }
 
     #[test]
     fn every_report_comes_back() {

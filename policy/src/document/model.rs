@@ -42,6 +42,15 @@ pub enum Network {
     Named(String),
 }
 
+/// `kind` of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A bridge that its sessions share.
+    Bridge,
+    /// A way out for each session alone, through sockets of the user's own.
+    Outgoing,
+}
+
 /// One `[network.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // each field is the contract's key of that name
@@ -49,6 +58,7 @@ pub struct Lan {
     pub name: String,
     pub at: Location,
     pub description: Option<String>,
+    pub kind: Kind,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
     pub subnet6: Option<Subnet6>,

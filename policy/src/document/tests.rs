@@ -646,6 +646,48 @@ network = "lab"
     assert_eq!(document.profiles[0].network, Network::Named("lab".into()));
 }
 
+#[test]
+fn an_outgoing_network_needs_no_other_key() {
+    let document = good(
+        r#"
+[network.lab]
+subnet = "10.0.0.0/8"
+[network.out]
+kind = "outgoing"
+[network.own]
+kind = "outgoing"
+subnet = "10.1.0.0/29"
+gateway = "10.1.0.2"
+subnet6 = "fd00:1::/64"
+gateway6 = "fd00:1::a01:3"
+dns = ["192.0.2.53"]
+host_access = true
+"#,
+    );
+    let by_name = |name: &str| document.networks.iter().find(|lan| lan.name == name).unwrap();
+    let (out, own) = (by_name("out"), by_name("own"));
+    assert_eq!((by_name("lab").kind, out.kind, own.kind), (Kind::Bridge, Kind::Outgoing, Kind::Outgoing));
+    let addresses = |lan: &Lan| {
+        let (resolver, session) = lan.outgoing_addresses();
+        [lan.gateway, resolver, session].map(|address| address.to_string())
+    };
+    assert_eq!(addresses(out), ["10.173.0.1", "10.173.0.2", "10.173.0.3"]);
+    assert!(!out.host_access && out.dns.is_empty() && own.host_access);
+    // Neither address is a gateway's.
+    assert_eq!(addresses(own), ["10.1.0.2", "10.1.0.1", "10.1.0.4"]);
+    let only = |line: &str| faults(&format!("[network.out]\nkind = \"outgoing\"\n{line}\n"));
+    let alone = "an outgoing session is alone in its network: leave it out";
+    for (key, value) in [("nat", "true"), ("isolate", "false"), ("antispoof", "true"), ("bridge", "'br0'")] {
+        let fault = format!("3:1+{} {key} is for kind = \"bridge\" | {alone}", key.len());
+        assert_eq!(only(&format!("{key} = {value}")), [fault]);
+    }
+    assert_eq!(
+        only("subnet = '10.0.0.0/30'"),
+        ["3:10+13 10.0.0.0/30 is too small for kind = \"outgoing\" | /8 to /29"]
+    );
+    assert_eq!(only("gateway = '10.0.0.1'"), ["3:11+10 gateway 10.0.0.1 is no address of 10.173.0.0/24"]);
+}
+
 /// Faults of a network whose line 2 this is, beside a subnet.
 fn network(line: &str) -> Vec<String> {
     faults(&format!("[network.lab]\n{line}\nsubnet = \"10.0.0.0/8\"\n"))
@@ -660,7 +702,7 @@ fn what_is_no_network_is_said_where() {
     );
     assert_eq!(faults("network = 1\n"), ["1:1+7 network must be a table | it starts with a line [network.NAME]"]);
     assert_eq!(network("natt = true"), ["2:1+4 unknown key \"natt\" | did you mean \"nat\"?"]);
-    assert_eq!(network("kind = \"wire\""), ["2:8+6 \"wire\" is no value for kind | one of \"bridge\""]);
+    assert_eq!(network("kind = \"wire\""), ["2:8+6 \"wire\" is no value for kind | one of \"bridge\", \"outgoing\""]);
     assert_eq!(network("gateway = \"11.0.0.1\""), ["2:11+10 gateway 11.0.0.1 is no address of 10.0.0.0/8"]);
     assert_eq!(network("gateway = \"10.0.0.0\""), ["2:11+10 gateway 10.0.0.0 is no address of 10.0.0.0/8"]);
     assert_eq!(network("gateway = \"x\""), ["2:11+3 \"x\" is no IPv4 address"]);

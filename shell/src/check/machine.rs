@@ -3,7 +3,7 @@
 use super::{nss, ownership};
 use crate::installed;
 use crate::messages::Trouble;
-use caplet_policy::document::{Document, Lan, Profile, Subject, UserMode};
+use caplet_policy::document::{Document, Kind, Lan, Profile, Subject, UserMode};
 use caplet_policy::subids::{Range, Unusable};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
@@ -38,6 +38,9 @@ pub fn troubles(document: Option<&Document>) -> Vec<Trouble> {
 fn network(lan: &Lan, routes: &str, texts: &mut Vec<String>) {
     let name = &lan.name;
     let mut say = |what: String| texts.push(format!("network \"{name}\": {what}"));
+    if lan.kind == Kind::Outgoing {
+        return outgoing(lan, routes, &mut say);
+    }
     if !["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter().any(|nft| Path::new(nft).exists()) {
         say("nftables (the program nft) is not installed: its sessions are refused".into());
     }
@@ -61,6 +64,29 @@ fn network(lan: &Lan, routes: &str, texts: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+/// The same for one that needs nothing of the machine's but passt(1) and the kernel's tun.
+fn outgoing(lan: &Lan, routes: &str, say: &mut dyn FnMut(String)) {
+    let passt = Path::new("/usr/bin/passt");
+    match fs::canonicalize(passt) {
+        Err(_) => say("the package passt is not installed: its sessions are refused".into()),
+        Ok(file) => {
+            if file.ancestors().any(|path| ownership::look(path, path != file).is_some()) {
+                say("/usr/bin/passt is not root's alone to write: its sessions are refused".into());
+            }
+        }
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        say("/dev/net/tun is not there: its sessions are refused".into());
+    }
+    if let Some(link) = lan.subnet.route_into(routes, "") {
+        say(format!(
+            "its subnet {} overlaps the machine's route by {link}: what has the same addresses there as the gateway and the \
+             name server here is not reached",
+            lan.subnet
+        ));
     }
 }
 
