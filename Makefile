@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage hostile bench picture install install-files package-files pages deb rpm packages-test clean
+.PHONY: build demo test lint sabotage hostile fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
 
 build:
 	@lab/build.sh
@@ -25,6 +25,7 @@ test:
 lint:
 	@lab/cargo.sh fmt --check
 	@lab/cargo.sh clippy --workspace --all-targets -- -D warnings
+	@lab/crates.py
 
 sabotage:
 	@lab/prepare.sh test
@@ -34,6 +35,12 @@ sabotage:
 hostile:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/hostile.sh
+
+# SECONDS_EACH of every fuzz target, from the seeds and what earlier runs found.
+SECONDS_EACH ?= 10
+fuzz:
+	@lab/prepare.sh fuzz
+	@lab/fuzz.sh $(SECONDS_EACH)
 
 # RESULTS=FILE: writes the reports there too.
 bench: build
@@ -89,7 +96,12 @@ rpm:
 	@lab/prepare.sh rpm
 	@packaging/build-rpm.sh
 
-# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian).
+# Builds and lints both packages: what of the next needs no other machine.
+packages-check:
+	@lab/prepare.sh packages-check
+	@packaging/test.sh cheap
+
+# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian and Ubuntu).
 packages-test:
 	@lab/prepare.sh packages
 	@packaging/test.sh

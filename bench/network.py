@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a network with others costs; see README.md.
+"""What a network with others costs, and a way out; see README.md.
 
 As root: CAPLET_BUILD=target/release bench/network.py [--rounds N] [--sessions N] [--seconds N] [--write FILE].
 Exit code 1: a bar was missed."""
@@ -19,6 +19,20 @@ max_sessions = 4096
 users = ["{run.NAME}"]
 network = "bench"
 max_sessions = 4096
+[network.out]
+kind = "outgoing"
+[profile.out]
+users = ["{run.NAME}"]
+network = "out"
+"""
+# A server in a network namespace of its own, beyond a veth pair of the machine's, stands for the outside.
+OUTSIDE = """
+unshare -n sleep 9999 >/dev/null 2>&1 & echo $! >/run/outside; sleep 0.5
+ip link add uplink type veth peer name up0 netns $(cat /run/outside)
+ip addr add 203.0.113.1/24 dev uplink; ip link set uplink up; ip route add default via 203.0.113.2
+inside() { nsenter -t $(cat /run/outside) -n "$@"; }
+inside ip addr add 203.0.113.2/24 dev up0; inside ip link set up0 up
+inside iperf3 -s -D >/dev/null; sleep 0.5
 """
 # Runs inside, as the user: so many sessions by eight starters at once; each must have an address of its own and reach the
 # gateway. The answer on a line, then all end on one.
@@ -68,6 +82,24 @@ def many(box, size):
     while (rest := left(box)) and time.monotonic() - started < 60:
         time.sleep(0.2)
     return {**opened, **ended, "clean": time.monotonic() - started, "left": rest}
+
+
+def outgoing(box, seconds, rounds):
+    """Of a session with a way out of its own (passt): start beside a private one, in ms; Gbit/s to the outside and back, beside the
+    machine itself, the best of two."""
+    subprocess.run(box.command(["bash", "-c", OUTSIDE]), stdout=subprocess.DEVNULL)
+    commands = [(key, "caplet", f"caplet run --quiet -p {key} /bin/true") for key in ("iso", "out")]
+    rows, _ = run.measure(box, commands, rounds)
+    start = {row[0]: row[2] / 1e6 for row in rows}
+    best = {}
+    for _ in range(2):
+        for who, words in [("machine", []), ("session", ["caplet", "run", "--quiet", "-p", "out"])]:
+            for way, more in [("there", []), ("back", ["-R"])]:
+                command = box.command([*words, "iperf3", "-J", "-t", str(seconds), "-c", "203.0.113.2", *more], user=True)
+                out = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+                rate = json.loads(out)["end"]["sum_received"]["bits_per_second"] / 1e9
+                best[who, way] = max(best.get((who, way), 0), rate)
+    return start, best
 
 
 def iperf(box, seconds):
@@ -134,6 +166,13 @@ def main():
             row("iperf3, one stream", f"veth {best['veth']:.1f} Gbit/s", f"{best['caplet']:.1f} Gbit/s", f"{SPEED} times", best["caplet"] >= SPEED * best["veth"])
         else:
             lines.append("| iperf3 | not installed | | | |")
+        if all(subprocess.run(box.command(["sh", "-c", f"command -v {p}"]), capture_output=True).returncode == 0 for p in ("passt", "iperf3")):
+            start, best = outgoing(box, options.seconds, options.rounds // 2)
+            lines.append(f"| start and end with a way out (passt), median | private {start['iso']:.2f} ms | {start['out']:.2f} ms | none | |")
+            for way in ("there", "back"):
+                lines.append(f"| iperf3 by passt, one stream {way} | the machine itself {best['machine', way]:.1f} Gbit/s | {best['session', way]:.1f} Gbit/s | none | |")
+        else:
+            lines.append("| a way out | passt or iperf3 is not installed | | | |")
     lines += ["", "Verdict: " + (f"missed: {', '.join(bad)}" if bad else "every bar met")]
     print("\n".join(lines))
     if options.write:

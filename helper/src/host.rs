@@ -35,7 +35,7 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
                 let _ = process::kill(pid, libc::SIGKILL);
                 call("pidfd_open")(errno)
             })?;
-            Ok(Started { pid, pidfd, line: ours, session: false, linger: false })
+            Ok(Started { pid, pidfd, line: ours, session: false, linger: false, outgoing: None })
         }
     }
 }

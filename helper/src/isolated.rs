@@ -5,11 +5,13 @@ use crate::caller::Person;
 use crate::capset;
 use crate::cgroup;
 use crate::error::{Error, OURS, call};
-use crate::lan::{Place, Plug};
+use crate::lan::outgoing::Running;
+use crate::lan::{At, Place, Uplink};
 use crate::launch::Start;
 use crate::namespaces;
 use crate::plan::{Isolation, Plan};
 use crate::rootfs::{Names, Tree};
+use crate::seccomp::Filter;
 use crate::supervise::guard::{self, Started};
 use crate::supervise::init::{self, Foreground};
 use crate::supervise::terminal::{Outer, Pty, new_devpts};
@@ -31,7 +33,7 @@ pub struct Around<'a> {
 }
 
 /// Builds the session around a new PID 1, which waits until all of it stands.
-pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>) -> Result<Started, Error> {
+pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Uplink>) -> Result<Started, Error> {
     let Around { relay, watcher, outer } = around;
     let Some(isolation) = &plan.isolation else {
         return Err(Error::NotAsGranted("no isolation was planned".into()));
@@ -47,6 +49,17 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
     } else {
         own_namespace(person)?;
     }
+    // While all namespaces are the machine's, and the cgroup is the caller's.
+    let (plug, outgoing) = match uplink {
+        None => (None, None),
+        Some(Uplink::Shared(plug)) => (Some(plug), None),
+        Some(Uplink::Alone(outgoing)) => {
+            plan.scheduling.give_back();
+            let running = outgoing.start(person, &plan.groups, &plan.limits_outside);
+            plan.scheduling.undo();
+            (None, Some(running?))
+        }
+    };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let proc = open("/proc", flags, Mode::empty()).map_err(call("open /proc"))?;
     process::unshare(libc::CLONE_NEWNS).map_err(call("unshare(CLONE_NEWNS)"))?;
@@ -71,25 +84,30 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
     }
     let build = || {
         let place = plug.map(|plug| plug.connect(pid, person.uid)).transpose()?;
-        if let (Some(place), Some(watcher)) = (&place, watcher) {
-            let told = wire::send(watcher, Report::Plugged(place.port), None);
-            told.map_err(call("tell the watcher"))?;
+        if let (Some(Place { at: At::Port(port), .. }), Some(watcher)) = (&place, watcher) {
+            wire::send(watcher, Report::Plugged(*port), None).map_err(call("tell the watcher"))?;
         }
+        let place = place.or_else(|| outgoing.as_ref().map(Running::place).cloned());
         process::setns(&pidfd, libc::CLONE_NEWPID).map_err(call("setns(pid)"))?;
-        let (kernel, user) = user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), place.as_ref(), real)?;
+        let (kernel, user, link) =
+            user_files::open(isolation, person, &proc, &pidfd, relay.as_fd(), place.as_ref(), real)?;
+        if let (Some(outgoing), Some(link)) = (&outgoing, link) {
+            outgoing.take(&link)?;
+        }
         let tree = Tree { names: names(isolation, place.as_ref())?, ..isolation.tree.clone() };
         tree.build(user, kernel, &devpts, real)?;
         if let Some(pty) = &pty {
             wire::send(relay, Report::Terminal, Some(&pty.master))
                 .map_err(wire::untold("hand the terminal to the relay"))?;
         }
+        outgoing.as_ref().map_or(Ok(()), |outgoing| outgoing.wait(relay.as_fd()))?;
         wire::send(&ours, Report::Go, None).map_err(call("start PID 1"))
     };
     if let Err(error) = build() {
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
         return Err(guard::unless_it_ended(pid, &pidfd, error));
     }
-    Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger })
+    Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger, outgoing })
 }
 
 /// What a member of a network finds in `/etc/hosts` and `/etc/resolv.conf`.
@@ -106,7 +124,10 @@ fn names(isolation: &Isolation, place: Option<&Place>) -> Result<Option<Names>, 
             .map(|s| format!("{} {own}\n{} gateway\n", s.member(place.address), s.gateway))
             .unwrap_or_default()
     );
-    let servers = isolation.dns.iter().map(|server| format!("nameserver {server}\n")).collect::<String>();
+    let mut servers = isolation.dns.iter().map(|server| format!("nameserver {server}\n")).collect::<String>();
+    if let (At::Stack { resolver }, true) = (place.at, servers.is_empty()) {
+        servers = format!("nameserver {resolver}\n");
+    }
     Ok(Some(Names { hosts, resolver: Some(servers).filter(|servers| !servers.is_empty()) }))
 }
 
@@ -145,7 +166,7 @@ fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(Own
 
 fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Result<Error, Error> {
     let Plan { target, mut limits, mut environment, start, ignored, cwd, home, quiet, isolation, mut umask, .. } = plan;
-    let Some(Isolation { hostname, nested, linger, .. }) = isolation else {
+    let Some(Isolation { hostname, nested, filter, linger, .. }) = isolation else {
         return Err(Error::Said(OURS));
     };
     if !nested {
@@ -180,6 +201,8 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             }
             drop(pty);
             capset::become_target(&target)?;
+            // After the sets and no_new_privs, which it needs: nothing that it shuts is left to do.
+            filter.as_ref().map_or(Ok(()), Filter::install)?;
             wire::wait_for(&watched, Report::Go)?;
             let folders = [cwd.unwrap_or_else(|| home.clone()), home, PathBuf::from("/")].into();
             Ok(Start { launch: start, environment, limits, ignored, folders, quiet }.go())
@@ -187,7 +210,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         Fork::Parent(command) => {
             let child = nix::unistd::Pid::from_raw(command);
             let _ = nix::unistd::setpgid(child, child);
-            drop((start, environment, limits, target));
+            drop((start, environment, limits, target, filter));
             let slave = pty.map(|(slave, _)| slave).filter(|_| foreground == Foreground::OnDemand);
             init::run(command, status, watches, foreground, slave, linger)
         }

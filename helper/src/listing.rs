@@ -2,25 +2,26 @@
 
 use crate::journal::Line;
 use crate::trail::scope_name;
-use caplet_policy::document::{Auth, Defaults, Home, Moment, Network, Profile, UserMode};
+use caplet_policy::document::{Auth, Document, Home, Lan, Moment, Network, Profile, Seccomp, UserMode};
 use caplet_policy::escape::log_command;
+use caplet_policy::judge::lan_of;
 use std::io::Write as _;
 
 /// Writes the lines to standard output.
-pub fn write(profiles: &[&Profile], defaults: &Defaults) -> std::io::Result<()> {
+pub fn write(profiles: &[&Profile], policy: &Document) -> std::io::Result<()> {
     let mut text = String::new();
     for profile in profiles {
-        text.push_str(&line(profile).text());
+        text.push_str(&line(profile, lan_of(policy, profile)).text());
         text.push('\n');
     }
-    if let Some(contact) = &defaults.contact {
+    if let Some(contact) = &policy.defaults.contact {
         text.push_str(&Line::new("contact").field("text", contact).text());
         text.push('\n');
     }
     std::io::stdout().write_all(text.as_bytes())
 }
 
-fn line(profile: &Profile) -> Line {
+fn line(profile: &Profile, lan: Option<&Lan>) -> Line {
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
     let may_add = if profile.may_add_all { "ALL".into() } else { profile.may_add.to_string() };
     let mut line = Line::new("profile")
@@ -28,6 +29,7 @@ fn line(profile: &Profile) -> Line {
         .field("scope", scope_name(profile.scope))
         .field("user", if profile.user == UserMode::Root { "root" } else { "self" })
         .field("network", network_name(&profile.network))
+        .field("network_kind", lan.map(|lan| lan.kind.word()).unwrap_or_default())
         .field(
             "home",
             match profile.home {
@@ -38,6 +40,7 @@ fn line(profile: &Profile) -> Line {
         )
         .field("login", yes_no(profile.login))
         .field("auth", if profile.auth == Auth::Password { "password" } else { "none" })
+        .field("seccomp", if profile.seccomp == Seccomp::None { "none" } else { "default" })
         .field("privileged", yes_no(profile.privileged))
         .field("until", profile.valid_until.map(until).unwrap_or_default())
         .field("caps", profile.starting_set().to_string())

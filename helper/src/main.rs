@@ -25,6 +25,7 @@ mod namespaces;
 mod network;
 mod plan;
 mod policy_files;
+mod process_stat;
 mod registry;
 mod rejudge;
 mod rootfs;
@@ -43,7 +44,7 @@ use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
 use hygiene::Power;
-use lan::Plug;
+use lan::Uplink;
 use plan::Plan;
 use rejudge::Granted;
 use std::os::fd::OwnedFd;
@@ -127,8 +128,9 @@ fn run() -> Result<i32, Error> {
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
-    let plug = plug(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
-    let before = Before { plug, ..before };
+    let uplink =
+        uplink(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
+    let before = Before { uplink, ..before };
     let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref());
     let recorded = match recorded {
         Ok(recorded) => recorded,
@@ -154,18 +156,18 @@ struct Before {
     relays_end: OwnedFd,
     /// The guard's and the watcher's ends.
     watch: (OwnedFd, OwnedFd),
-    plug: Option<Plug>,
+    uplink: Option<Uplink>,
 }
 
 /// The network that the session gets a link into, made if it is not there.
-fn plug(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Plug>, Error> {
+fn uplink(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Uplink>, Error> {
     let Some(lan) = grant.lan() else { return Ok(None) };
     if power == Power::None {
-        let why = "a network with others needs the installed helper; without it: network = \"private\"";
+        let why = "a network with a way out needs the installed helper; without it: network = \"private\"";
         return Err(Error::NoNetwork(why.into()));
     }
     trail.journal()?; // with root's ids from here on
-    Plug::prepare(lan).map(Some)
+    Uplink::prepare(lan).map(Some)
 }
 
 impl Before {
@@ -177,7 +179,7 @@ impl Before {
         let (guards_end, relays_end) = wire::pair()?;
         let watch = wire::pair()?;
         nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-        Ok(Self { outer, parent, guards_end, relays_end, watch, plug: None })
+        Ok(Self { outer, parent, guards_end, relays_end, watch, uplink: None })
     }
 }
 
@@ -189,8 +191,8 @@ fn supervise(
     watched: Option<Granted>,
     before: Before,
 ) -> Result<i32, Error> {
-    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch), plug } = before;
-    let lan = plug.as_ref().map(|plug| plug.name().to_owned());
+    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch), uplink } = before;
+    let lan = uplink.as_ref().and_then(Uplink::shared).map(str::to_owned);
     let forked = match process::fork() {
         Ok(forked) => forked,
         Err(errno) => {
@@ -202,14 +204,14 @@ fn supervise(
         Fork::Child => {
             drop((relays_end, parent, watch));
             let watcher = watched.is_some().then_some(guards_watch);
-            guard::run(plan, recorded, &guards_end, watcher, outer, plug)
+            guard::run(plan, recorded, &guards_end, watcher, outer, uplink)
         }
         Fork::Parent(guard_pid) => {
             drop((guards_end, guards_watch));
             if let Some(watched) = watched {
                 watcher::start(watched, lan.as_deref(), outer.as_ref().and_then(Outer::keeper), &watch);
             }
-            drop((watch, plug));
+            drop((watch, uplink));
             let shares_group = plan.isolation.is_none();
             let ignored = plan.ignored.clone();
             if plan.power == Power::Setuid {
@@ -296,7 +298,7 @@ fn answer(
 fn list(policy: &Document, caller: &Caller, moment: &Moment) -> Result<i32, Error> {
     let nothing = |_: &str| false;
     let own = own_profiles(policy, caller, &world(moment, &nothing));
-    match listing::write(&own, &policy.defaults) {
+    match listing::write(&own, policy) {
         Ok(()) => Ok(0),
         Err(error) => Err(hygiene::io("write to standard output", &error)),
     }

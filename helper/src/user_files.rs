@@ -1,7 +1,7 @@
 //! A short-lived child, twice useful: as root in the session's network, ipc and pid namespaces it makes the kernel's
-//! own file systems; then, with all of its ids the user's, it opens what the user has a hand in (on FUSE and
-//! root_squash NFS nothing less will do). It shares the descriptor table with the guard, so that what it opens is
-//! simply there; only numbers go over the pipe.
+//! own file systems, and the session's link where it has one of its own; then, with all of its ids the user's, it opens
+//! what the user has a hand in (on FUSE and root_squash NFS nothing less will do). It shares the descriptor table with
+//! the guard, so that what it opens is simply there; only numbers go over the pipe.
 
 use crate::agent::{self, Agent};
 use crate::caller::Person;
@@ -26,7 +26,8 @@ pub struct UserFiles {
     pub agent: Option<(Agent, OwnedFd)>,
 }
 
-/// Runs the child. `session` is a pidfd of the process that holds the session's namespaces.
+/// Runs the child. `session` is a pidfd of the process that holds the session's namespaces. The descriptor that comes
+/// last is that of a link that was made in the session.
 pub fn open(
     isolation: &Isolation,
     person: &Person,
@@ -35,7 +36,7 @@ pub fn open(
     relay: BorrowedFd<'_>,
     place: Option<&Place>,
     power_is_real: bool,
-) -> Result<(KernelMounts, UserFiles), Error> {
+) -> Result<(KernelMounts, UserFiles, Option<OwnedFd>), Error> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(call("pipe"))?;
     let Some((pid, child_end)) = process::clone_into(libc::CLONE_FILES, false).map_err(call("clone3(CLONE_FILES)"))?
     else {
@@ -51,7 +52,7 @@ pub fn open(
         // The table is shared: nothing may be closed here, so nothing is dropped.
         process::exit_now(if sent { 0 } else { OURS });
     };
-    let expected = 7 + isolation.tree.writable.len();
+    let expected = 8 + isolation.tree.writable.len();
     let numbers = wait_for(&reader, relay, (pid, &child_end), expected);
     drop(writer);
     let numbers = numbers?;
@@ -63,6 +64,7 @@ pub fn open(
         sys: next().ok_or_else(missing)?,
         mqueue: next().ok_or_else(missing)?,
     };
+    let link = next();
     let (home, home_parent) = (next(), next());
     let mut writable = Vec::new();
     for path in &isolation.tree.writable {
@@ -70,7 +72,7 @@ pub fn open(
     }
     let connection = next();
     let agent = isolation.agent.clone().zip(next()).filter(|_| connection.is_some_and(agent::is_our_sshds));
-    Ok((kernel, UserFiles { home, home_parent, writable, agent }))
+    Ok((kernel, UserFiles { home, home_parent, writable, agent }, link))
 }
 
 /// Waits for the child's end. Gives up when the relay is gone, for a dead file server can hold the child for ever.
@@ -106,9 +108,10 @@ fn child(
         Errno::ESRCH => Error::Said(OURS), // PID 1 has ended, and has said why
         errno => call("setns to the session")(errno),
     })?;
+    let mut link = None;
     if isolation.private_network {
         network::prepare(proc, power_is_real)?;
-        place.map_or(Ok(()), Place::settle)?;
+        link = place.map_or(Ok(None), Place::settle)?;
     }
     let plain = NOSUID | NODEV | NOEXEC;
     let mut numbers = Vec::new();
@@ -116,6 +119,7 @@ fn child(
         let fs = mount::new_filesystem(kind, &[], plain).map_err(call(format!("new {kind}")))?;
         numbers.push(fs.into_raw_fd());
     }
+    numbers.push(link.map_or(-1, IntoRawFd::into_raw_fd));
     if power_is_real {
         person.become_again(None)?;
     }

@@ -19,6 +19,7 @@
 mod binaries;
 mod builder;
 mod entry;
+mod filter;
 mod inject;
 mod journal;
 mod machine;
@@ -33,6 +34,7 @@ mod terminal;
 
 pub use builder::Builder;
 pub use entry::{Inside, PROBE, SSH};
+pub use filter::Filter;
 pub use inject::{Interference, Point};
 pub use journal::{Journal, Record};
 pub use machine::Lab;
@@ -41,7 +43,7 @@ pub use pam::PAM_MODULE;
 pub use proc::{CapSets, Mount, ProcStatus};
 pub use session::Session;
 pub use skip::{have, record_skip, shared};
-pub use task::{Running, Task};
+pub use task::{Running, Task, until};
 pub use terminal::Terminal;
 
 /// A machine that all tests of one file share: `SharedLab::new()` in a static, with [`shared`].

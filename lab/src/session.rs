@@ -57,9 +57,10 @@ impl Session {
         let guard = *children(relay).iter().find(|pid| uid(**pid) == Some(0))?;
         // The command carries a name of its own; before its exec it is still the helper.
         let (init, command) = if isolated {
-            let init = *children(guard).first()?;
-            let inner = ProcStatus::of(init)?.namespace_pids();
-            (init, *children(init).first().filter(|_| inner.last() == Some(&1))?)
+            // Beside it there may be what answers its network.
+            let is_first = |pid: &i32| ProcStatus::of(*pid).is_some_and(|s| s.namespace_pids().last() == Some(&1));
+            let init = children(guard).into_iter().find(|pid| is_first(pid))?;
+            (init, *children(init).first()?)
         } else {
             let command = *children(guard).first()?;
             (command, command)

@@ -30,10 +30,13 @@ struct Line {
     scope: String,
     user: String,
     network: String,
+    /// `bridge` or `outgoing`, where the network is one of the policy's.
+    network_kind: Option<String>,
     home: String,
     login: bool,
     auth: String,
     privileged: bool,
+    seccomp: String,
     until: Option<String>,
     caps: CapSet,
     may_add: CapList,
@@ -120,9 +123,11 @@ impl Line {
                 "scope" => line.scope = value,
                 "user" => line.user = value,
                 "network" => line.network = value,
+                "network_kind" => line.network_kind = some(value),
                 "home" => line.home = value,
                 "login" => line.login = yes(&value)?,
                 "auth" => line.auth = value,
+                "seccomp" => line.seccomp = value,
                 "privileged" => line.privileged = yes(&value)?,
                 "until" => line.until = some(value),
                 "caps" => line.caps = capabilities(&value)?.names,
@@ -155,8 +160,10 @@ impl Line {
             [
                 ("user", json!(self.user)),
                 ("network", json!(self.network)),
+                ("network_kind", json!(self.network_kind)),
                 ("home", json!(self.home)),
                 ("privileged", json!(self.privileged)),
+                ("seccomp", json!(self.seccomp)),
             ]
             .to_vec()
         };

@@ -5,7 +5,7 @@ use super::netlink::{ACK, CREATE, Message, Netlink, attributes};
 use crate::sys::Errno;
 use caplet_policy::document::{Lan, Subnet, Subnet6};
 use nix::sys::socket::SockProtocol;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -13,8 +13,10 @@ const GETLINK: u16 = 18;
 const SETLINK: u16 = 19;
 const NEWADDR: u16 = 20;
 const NEWROUTE: u16 = 24;
+const GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
@@ -36,8 +38,12 @@ const MOST_LEARNED: u32 = 8192;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const IFF_UP: u32 = libc::IFF_UP as u32;
 /// What the session calls its link.
-const INSIDE: &str = "eth0";
+pub const INSIDE: &str = "eth0";
 const LINK_FIXED: usize = 16;
+/// What a session's TAP link takes in one frame: much, so that there are few, and no more than is passed on in one piece.
+const LARGE: u32 = 32_000;
+/// Bridges of caplet's own start so.
+const BRIDGES: &str = "cplt-";
 pub const WATCHED: &str = "cplt";
 const UNWATCHED: &str = "cplo";
 
@@ -110,10 +116,9 @@ impl Links {
 
     /// A bridge that has its own address from the beginning: one that follows its ports would change with them.
     pub fn make_bridge(&mut self, name: &str, lan: &Lan) -> Result<u32, Errno> {
-        let (gateway, subnet) = (lan.gateway, lan.subnet);
         let message = Message::new(NEWLINK, ACK | CREATE, &link(0, 0, 0, 0))
             .text(IFLA_IFNAME, name)
-            .bytes(IFLA_ADDRESS, &mac(gateway))
+            .bytes(IFLA_ADDRESS, &mac(lan.gateway))
             .nest(IFLA_LINKINFO, &[], |m| {
                 m.text(INFO_KIND, "bridge").nest(INFO_DATA, &[], |m| {
                     // Frames to 01:80:c2:00:00:0X pass no hook of the bridge: nothing is learnt from them.
@@ -124,17 +129,23 @@ impl Links {
                 })
             });
         self.ask(message)?;
+        self.settle_bridge(name, lan).inspect_err(|_| {
+            let _ = self.remove(name);
+        })
+    }
+
+    fn settle_bridge(&mut self, name: &str, lan: &Lan) -> Result<u32, Errno> {
         let (index, _) = self.find(name)?.ok_or(Errno::ENODEV)?;
         // Of all its addresses the machine answers for the gateway's alone, and nobody tells it where to go.
-        setting(&format!("ipv4/conf/{name}/arp_ignore"), "1");
+        setting(&format!("ipv4/conf/{name}/arp_ignore"), "1")?;
         for (key, value) in [("accept_ra", "0"), ("accept_redirects", "0")] {
-            setting(&format!("ipv6/conf/{name}/{key}"), value);
+            setting(&format!("ipv6/conf/{name}/{key}"), value)?;
         }
         if lan.subnet6.is_none() {
-            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         }
         self.ask(without_ipv6(index, IFF_UP, None)).or_else(|errno| self.up_without_ipv6(errno, index, None))?;
-        self.add_address(index, gateway, subnet)?;
+        self.add_address(index, lan.gateway, lan.subnet)?;
         if let Some(subnet) = lan.subnet6 {
             self.add_address6(index, subnet.gateway, subnet)?;
         }
@@ -170,30 +181,30 @@ impl Links {
             },
         );
         self.ask(message)?;
-        let join = || -> Result<u32, Errno> {
-            let (index, _) = self.find(&name)?.ok_or(Errno::ENODEV)?;
-            // It is a way through and none in: what reaches the port itself is nobody's.
-            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
-            let noarp = libc::IFF_NOARP as u32;
-            self.ask(Message::new(SETLINK, ACK, &link(0, index, noarp, noarp)))?;
-            self.ask(without_ipv6(index, IFF_UP, Some(bridge)))
-                .or_else(|errno| self.up_without_ipv6(errno, index, Some(bridge)))?;
-            let family = libc::AF_BRIDGE as u8;
-            let message = Message::new(SETLINK, ACK, &link(family, index, 0, 0));
-            self.ask(message.nest(IFLA_PROTINFO, &[], |m| {
-                let m = m.byte(BRPORT_ISOLATED, lan.isolate.into());
-                // The bridge is told where a watched member is, and believes nobody else.
-                if lan.antispoof { m.byte(BRPORT_LEARNING, 0).byte(BRPORT_UNICAST_FLOOD, 0) } else { m }
-            }))?;
-            if lan.antispoof {
-                self.add_neighbour(index, mac(address))?;
-            }
-            Ok(index)
-        };
-        let mut join = join;
-        join().inspect_err(|_| {
+        self.join(&name, bridge, lan, address).inspect_err(|_| {
             let _ = self.remove(&name);
         })
+    }
+
+    /// Makes the host's end a port of the bridge.
+    fn join(&mut self, name: &str, bridge: u32, lan: &Lan, address: Ipv4Addr) -> Result<u32, Errno> {
+        let (index, _) = self.find(name)?.ok_or(Errno::ENODEV)?;
+        // It is a way through and none in: what reaches the port itself is nobody's.
+        setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        let noarp = libc::IFF_NOARP as u32;
+        self.ask(Message::new(SETLINK, ACK, &link(0, index, noarp, noarp)))?;
+        self.ask(without_ipv6(index, IFF_UP, Some(bridge)))
+            .or_else(|errno| self.up_without_ipv6(errno, index, Some(bridge)))?;
+        let message = Message::new(SETLINK, ACK, &link(libc::AF_BRIDGE as u8, index, 0, 0));
+        self.ask(message.nest(IFLA_PROTINFO, &[], |m| {
+            let m = m.byte(BRPORT_ISOLATED, lan.isolate.into());
+            // The bridge is told where a watched member is, and believes nobody else.
+            if lan.antispoof { m.byte(BRPORT_LEARNING, 0).byte(BRPORT_UNICAST_FLOOD, 0) } else { m }
+        }))?;
+        if lan.antispoof {
+            self.add_neighbour(index, mac(address))?;
+        }
+        Ok(index)
     }
 
     /// In the session: its link has its addresses, is up, and leads everywhere.
@@ -206,6 +217,45 @@ impl Links {
         self.ask(Message::new(SETLINK, ACK, &link(0, index, IFF_UP, IFF_UP)))?;
         self.add_route(index, libc::AF_INET, &place.gateway.octets())?;
         place.subnet6.map_or(Ok(()), |subnet| self.add_route(index, libc::AF_INET6, &subnet.gateway.octets()))
+    }
+
+    /// A TAP link in the session, before it is settled: the MAC of its address, and long frames.
+    pub fn dress(&mut self, address: Ipv4Addr) -> Result<(), Errno> {
+        let (index, _) = self.find(INSIDE)?.ok_or(Errno::ENODEV)?;
+        let message = Message::new(SETLINK, ACK, &link(0, index, 0, 0));
+        self.ask(message.bytes(IFLA_ADDRESS, &mac(address)).number(IFLA_MTU, LARGE))
+    }
+
+    /// The kind of the route that a socket of this process takes to an address (`rtm_type`), and the number of its link;
+    /// 0: it has none.
+    pub fn route_to(&mut self, address: IpAddr) -> Result<(u8, u32), Errno> {
+        let (family, octets) = match address {
+            IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+            IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+        };
+        // struct rtmsg; the whole address counts.
+        let fixed = [family as u8, (octets.len() * 8) as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let (rta_dst, rta_oif) = (1, 4);
+        let answers = self.0.ask(Message::new(GETROUTE, ACK, &fixed).bytes(rta_dst, &octets))?;
+        let body = answers.first().ok_or(Errno::EBADMSG)?;
+        let kind = *body.get(7).ok_or(Errno::EBADMSG)?;
+        let link = attributes(body, fixed.len()).find(|(key, _)| *key == rta_oif);
+        let link = link.and_then(|(_, number)| number.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        Ok((kind, link))
+    }
+
+    /// Whether a link is a bridge of caplet's, behind which other sessions are.
+    pub fn is_ours(&mut self, index: u32) -> Result<bool, Errno> {
+        Ok(self.name_of(index)?.ok_or(Errno::ENODEV)?.starts_with(BRIDGES))
+    }
+
+    fn name_of(&mut self, index: u32) -> Result<Option<String>, Errno> {
+        let answers = match self.0.ask(Message::new(GETLINK, ACK, &link(0, index, 0, 0))) {
+            Err(Errno::ENODEV) => return Ok(None),
+            answers => answers?,
+        };
+        let name = answers.first().and_then(|body| attributes(body, LINK_FIXED).find(|(kind, _)| *kind == IFLA_IFNAME));
+        Ok(name.map(|(_, name)| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()))
     }
 
     fn add_route(&mut self, index: u32, family: i32, gateway: &[u8]) -> Result<(), Errno> {
@@ -249,13 +299,7 @@ impl Links {
 
     /// Removes the port of that number; one that is not there, or is another link by now, is no error.
     pub fn remove_port(&mut self, index: u32) -> Result<(), Errno> {
-        let answers = match self.0.ask(Message::new(GETLINK, ACK, &link(0, index, 0, 0))) {
-            Err(Errno::ENODEV) => return Ok(()),
-            answers => answers?,
-        };
-        let name = answers.first().and_then(|body| attributes(body, LINK_FIXED).find(|(kind, _)| *kind == IFLA_IFNAME));
-        let name = name.map(|(_, name)| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
-        if name.and_then(|name| address_of(&name)).is_none() {
+        if self.name_of(index)?.and_then(|name| address_of(&name)).is_none() {
             return Ok(());
         }
         match self.ask(Message::new(DELLINK, ACK, &link(0, index, 0, 0))) {
@@ -273,9 +317,14 @@ impl Links {
     }
 }
 
-/// Writes one of the machine's settings for a link of ours; a kernel without it has nothing to set.
-fn setting(path: &str, value: &str) {
-    let _ = std::fs::write(format!("/proc/sys/net/{path}"), value);
+/// Writes one of the machine's settings for a link of ours; a kernel without it (no IPv6) has nothing to set.
+fn setting(path: &str, value: &str) -> Result<(), Errno> {
+    match std::fs::write(format!("/proc/sys/net/{path}"), value) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Up, perhaps as a port, and with no IPv6 address of its own making: the machine gets no new way in.

@@ -3,16 +3,20 @@
 
 mod links;
 mod netlink;
+pub mod outgoing;
+mod pump;
+mod reach;
 mod rules;
 
 use crate::error::{Error, call};
 use crate::registry;
 use crate::sys::{Errno, process};
-use caplet_policy::document::{Lan, Subnet, Subnet6};
+use caplet_policy::document::{Kind, Lan, Subnet, Subnet6};
 use links::Links;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use outgoing::Outgoing;
 use rules::Tables;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -49,11 +53,46 @@ pub struct Plug {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub address: Ipv4Addr,
-    /// The number of the port.
-    pub port: u32,
-    pub subnet: Subnet,
     pub gateway: Ipv4Addr,
+    pub subnet: Subnet,
     pub subnet6: Option<Subnet6>,
+    pub at: At,
+}
+
+/// What is at the other end of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The port of that number, of a bridge.
+    Port(u32),
+    /// passt(1), which has that address for the machine's name server.
+    Stack { resolver: Ipv4Addr },
+}
+
+/// Where a session's link will lead.
+#[derive(Debug)]
+pub enum Uplink {
+    /// Into a network that others are in.
+    Shared(Plug),
+    /// Out, for this session alone.
+    Alone(Outgoing),
+}
+
+impl Uplink {
+    /// Refuses before anything of a session is built.
+    pub fn prepare(lan: &Lan) -> Result<Self, Error> {
+        match lan.kind {
+            Kind::Bridge => Plug::prepare(lan).map(Self::Shared),
+            Kind::Outgoing => Outgoing::prepare(lan).map(Self::Alone),
+        }
+    }
+
+    /// The network that is to be taken down with its last session.
+    pub fn shared(&self) -> Option<&str> {
+        match self {
+            Self::Shared(plug) => Some(&plug.lan.name),
+            Self::Alone(_) => None,
+        }
+    }
 }
 
 impl Plug {
@@ -89,10 +128,6 @@ impl Plug {
         Err(Error::NoNetwork(format!("network \"{}\" is gone again as soon as it is made", lan.name)))
     }
 
-    pub fn name(&self) -> &str {
-        &self.lan.name
-    }
-
     /// Gives the process's network a link of its own into this one: the user's usual address, or the next free one.
     pub fn connect(self, pid: i32, uid: u32) -> Result<Place, Error> {
         let Lan { name, subnet, gateway, subnet6, antispoof, .. } = &self.lan;
@@ -115,17 +150,21 @@ impl Plug {
             }
             // For whoever has inherited the descriptor too.
             let _ = process::unlock(&self.lock);
-            return Ok(Place { address, port, subnet: *subnet, gateway: *gateway, subnet6: *subnet6 });
+            return Ok(Place { address, gateway: *gateway, subnet: *subnet, subnet6: *subnet6, at: At::Port(port) });
         }
         Err(Error::NoNetwork(format!("network \"{name}\" has no free address in {subnet}")))
     }
 }
 
 impl Place {
-    /// In the session's network namespace.
-    pub fn settle(&self) -> Result<(), Error> {
+    /// In the session's network namespace; the descriptor of a link that is made here.
+    pub fn settle(&self) -> Result<Option<OwnedFd>, Error> {
+        let tap = match self.at {
+            At::Port(_) => None,
+            At::Stack { .. } => Some(outgoing::make_link(self)?),
+        };
         let settled = Links::open().and_then(|mut links| links.settle(self));
-        settled.map_err(call("configure eth0"))
+        settled.map_err(call("configure eth0")).map(|()| tap)
     }
 }
 

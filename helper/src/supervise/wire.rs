@@ -166,7 +166,7 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, E
     let number = socket.as_fd().as_raw_fd();
     let (length, descriptor) = loop {
         match recvmsg::<()>(number, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-            // Reset: it went without reading all; what it had said before comes next.
+            // The other side is gone and has not read all: said once, before what it has sent (`net/unix/af_unix.c`).
             Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(errno) => return Err(errno),
             Ok(message) => {
@@ -230,6 +230,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn last_words_are_heard_also_of_who_did_not_listen() {
+        let (guard, relay) = pair().unwrap();
+        send(&relay, Report::Go, None).unwrap();
+        send(&guard, Report::Exited(125), None).unwrap();
+        drop(guard);
+        assert!(matches!(receive(&relay), Ok(Some((Report::Exited(125), None)))));
+        assert!(matches!(receive(&relay), Ok(None)));
+    }
+
+    #[test]
     fn every_report_comes_back() {
         let all =
             [Report::Started, Report::Stopped(20), Report::WantsTerminal, Report::Exited(42), Report::Signaled(9)];
@@ -244,5 +254,19 @@ mod tests {
         assert_eq!(Report::decode(&[13, 0, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[9, 7, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[1, 0]), None);
+        assert_eq!(Report::decode(&[6, 0, 0, 0, 0, 0]), None);
+    }
+
+    /// PID 1 may say what it likes: an exit code comes of it, or nothing.
+    #[test]
+    fn whatever_is_said_is_an_exit_code_or_nothing() {
+        let numbers = [0, 1, -1, 64, 65, 127, 128, 255, 256, i32::MAX, i32::MIN, i32::MIN + 1];
+        for (tag, number) in (0..=255).flat_map(|tag| numbers.map(|number| (tag, number))) {
+            let [a, b, c, d] = i32::to_ne_bytes(number);
+            if let Some(report) = Report::decode(&[tag, a, b, c, d]) {
+                assert!(report.code().is_none_or(|code| (0..=192).contains(&code) || code <= 255 && tag == 4));
+                assert_eq!(Report::decode(&report.encode()), Some(report));
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod pam;
 pub mod process;
 pub mod shared;
 pub mod terminal;
+pub mod tun;
 
 pub use nix::errno::Errno;
 use std::ffi::{CString, OsStr};

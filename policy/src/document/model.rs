@@ -42,6 +42,15 @@ pub enum Network {
     Named(String),
 }
 
+/// `kind` of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A bridge that its sessions share.
+    Bridge,
+    /// A way out for each session alone, through sockets of the user's own.
+    Outgoing,
+}
+
 /// One `[network.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // each field is the contract's key of that name
@@ -49,6 +58,7 @@ pub struct Lan {
     pub name: String,
     pub at: Location,
     pub description: Option<String>,
+    pub kind: Kind,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
     pub subnet6: Option<Subnet6>,
@@ -90,6 +100,15 @@ pub enum Home {
     ReadOnly,
     /// An empty one that is gone afterwards.
     Tmpfs,
+}
+
+/// `seccomp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seccomp {
+    /// What the grant does not stand for is off: [`crate::syscalls`].
+    Default,
+    /// Every system call that the kernel gives a user.
+    None,
 }
 
 /// `auth`.
@@ -235,6 +254,7 @@ pub struct Profile {
     pub subids: bool,
     pub time_namespace: bool,
     pub nested_userns: bool,
+    pub seccomp: Seccomp,
     pub privileged: bool,
     pub linger: bool,
     // host only
@@ -287,6 +307,7 @@ impl Profile {
             subids: false,
             time_namespace: false,
             nested_userns: false,
+            seccomp: Seccomp::Default,
             privileged: false,
             linger: false,
             commands: None,

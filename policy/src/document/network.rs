@@ -3,8 +3,7 @@
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
 use super::profile::unknown;
-use super::{Lan, Location, Network, Profile, Subnet, Subnet6};
-use std::collections::BTreeMap;
+use super::{Kind, Lan, Location, Network, Profile, Subnet, Subnet6};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use toml::de::DeTable;
@@ -24,6 +23,10 @@ pub const NETWORK_KEYS: [&str; 12] = [
     "subnet6",
     "gateway6",
 ];
+/// Keys that only a bridge has.
+const OF_BRIDGES: [&str; 4] = ["nat", "isolate", "antispoof", "bridge"];
+/// The subnet of a network of `kind = "outgoing"` that names none.
+const OWN: Subnet = Subnet { address: Ipv4Addr::new(10, 173, 0, 0), prefix: 24 };
 /// Words that `network =` already means something else by.
 const TAKEN: [&str; 4] = ["private", "host", "none", "join"];
 
@@ -41,7 +44,10 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
         let mut field = Field::new(sink, key_name, value);
         match key_name {
             "description" => lan.description = field.text(super::values::one_line),
-            "kind" => drop(field.choice(&[("bridge", ())])),
+            "kind" => {
+                let kinds = [Kind::Bridge, Kind::Outgoing].map(|kind| (kind.word(), kind));
+                lan.kind = field.choice(&kinds).unwrap_or(lan.kind);
+            }
             "subnet" => subnet = field.text(subnet_of),
             "gateway" => gateway = field.text(address),
             "subnet6" => subnet6 = field.text(subnet6_of),
@@ -57,6 +63,7 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
     }
     let value_of = |key| table.get(key).map_or(span.clone(), |value| value.span());
     match (subnet, table.get("subnet")) {
+        (None, None) if lan.kind == Kind::Outgoing => lan.subnet = OWN,
         (None, None) => {
             let complaint = Complaint::new(format!("network {} has no subnet", quoted(name)));
             sink.fault(span.clone(), complaint.help("subnet = \"172.17.0.0/16\""));
@@ -64,7 +71,7 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
         (subnet, _) => lan.subnet = subnet.unwrap_or(lan.subnet),
     }
     lan.gateway = gateway.unwrap_or_else(|| lan.subnet.first());
-    if gateway.is_some_and(|gateway| !lan.subnet.has_host(gateway)) && subnet.is_some() {
+    if gateway.is_some_and(|gateway| !lan.subnet.has_host(gateway)) && lan.subnet.address != Ipv4Addr::UNSPECIFIED {
         let complaint = Complaint::new(format!("gateway {} is no address of {}", lan.gateway, lan.subnet));
         sink.fault(value_of("gateway"), complaint);
     }
@@ -76,7 +83,16 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
         };
         sink.fault(value_of("gateway6"), complaint);
     }
-    if lan.bridge.is_some() {
+    if lan.kind == Kind::Outgoing {
+        for (key, _) in table.iter().filter(|(key, _)| OF_BRIDGES.contains(&key.get_ref().as_ref())) {
+            let complaint = Complaint::new(format!("{} is for kind = \"bridge\"", key.get_ref()));
+            sink.fault(key.span(), complaint.help("an outgoing session is alone in its network: leave it out"));
+        }
+        if lan.subnet.hosts() < 6 {
+            let complaint = Complaint::new(format!("{} is too small for kind = \"outgoing\"", lan.subnet));
+            sink.fault(value_of("subnet"), complaint.help("/8 to /29"));
+        }
+    } else if lan.bridge.is_some() {
         // The administrator's bridge has the administrator's rules and addresses.
         for (key, set) in [("nat", lan.nat), ("host_access", lan.host_access)] {
             if set {
@@ -89,13 +105,15 @@ pub(super) fn read(sink: &mut Sink, name: &str, span: Range<usize>, table: &DeTa
     (lan, sound)
 }
 
-/// What no network can see by itself: overlapping subnets, and profiles in networks that are not there.
+/// What no network can see by itself: subnets of bridges that overlap, and profiles in networks that are not there.
 pub(super) fn check_all(lans: &[Lan], mut complain: impl FnMut(usize, Complaint)) {
     for (n, lan) in lans.iter().enumerate() {
         for other in lans.iter().take(n) {
             if lan.name == other.name {
                 let complaint = Complaint::new(format!("network {} stands in two files", quoted(&lan.name)));
                 complain(n, complaint.help(format!("first in {}:{}", other.at.file, other.at.line)));
+            } else if [lan.kind, other.kind].contains(&Kind::Outgoing) {
+                // Each session is alone in its own.
             } else if lan.subnet.overlaps(other.subnet) {
                 let text = format!("subnet {} overlaps that of network {}", lan.subnet, quoted(&other.name));
                 complain(n, Complaint::new(text).help(format!("which is {}", other.subnet)));
@@ -120,8 +138,10 @@ pub(super) fn is_there(profile: &Profile, lans: &[Lan]) -> bool {
 /// By name, for whoever looks one up.
 pub(super) fn missing(name: &str, lans: &[Lan]) -> Complaint {
     let complaint = Complaint::new(format!("no network is called {}", quoted(name)));
-    let known: BTreeMap<&str, ()> = lans.iter().map(|lan| (lan.name.as_str(), ())).collect();
-    let known: Vec<String> = known.into_keys().map(quoted).collect();
+    let mut known: Vec<&str> = lans.iter().map(|lan| lan.name.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let known: Vec<String> = known.into_iter().map(quoted).collect();
     complaint.help(match known.as_slice() {
         [] => "\"private\", \"host\", or the NAME of a [network.NAME]".to_owned(),
         known => format!("\"private\", \"host\", {}", known.join(", ")),
@@ -221,6 +241,16 @@ fn subnet_of(text: &str) -> Result<Subnet, Complaint> {
     Ok(subnet)
 }
 
+impl Kind {
+    /// Its word in the policy.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Outgoing => "outgoing",
+        }
+    }
+}
+
 impl Lan {
     fn new(name: &str) -> Self {
         let subnet = Subnet { address: Ipv4Addr::UNSPECIFIED, prefix: 8 };
@@ -228,6 +258,7 @@ impl Lan {
             name: name.into(),
             at: Location { file: String::new(), line: 0 },
             description: None,
+            kind: Kind::Bridge,
             subnet,
             gateway: subnet.first(),
             subnet6: None,
@@ -238,6 +269,16 @@ impl Lan {
             antispoof: true,
             bridge: None,
         }
+    }
+
+    /// With `kind = "outgoing"`: the name server, which stands for the machine's own, and the session's address. The first
+    /// two hosts that are not the gateway.
+    pub fn outgoing_addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
+        let all = (1..=4).map(|n| Ipv4Addr::from(u32::from(self.subnet.address) + n));
+        let is_gateways6 = |a: Ipv4Addr| self.subnet6.is_some_and(|six| six.member(a) == six.gateway);
+        let mut free = all.filter(|address| *address != self.gateway && !is_gateways6(*address));
+        let first = self.subnet.first();
+        (free.next().unwrap_or(first), free.next().unwrap_or(first))
     }
 }
 

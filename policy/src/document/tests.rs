@@ -108,6 +108,7 @@ hostname = "lab-1.example"
 subids = true
 time_namespace = true
 nested_userns = true
+seccomp = "none"
 privileged = true
 linger = true
 "##,
@@ -121,6 +122,7 @@ linger = true
     assert_eq!((p.user, p.network.clone(), p.home), (UserMode::Root, Network::Host, Home::Tmpfs));
     assert_eq!((&p.writable[0][..], &p.hide[0][..], &p.devices[0][..]), ("/srv/lab", "/srv/exams", "/dev/kvm"));
     assert_eq!(p.hostname.as_deref(), Some("lab-1.example"));
+    assert_eq!(p.seccomp, Seccomp::None);
     assert!(p.login && p.subids && p.time_namespace && p.nested_userns && p.privileged && p.linger);
     assert_eq!(p.starting_set(), CapSet::DOCKER);
 }
@@ -216,7 +218,11 @@ fn unknown_tables_and_keys() {
     assert_eq!(faults("[[profile]]")[0], "1:3+7 profile must be a table | it starts with a line [profile.NAME]");
     assert_eq!(isolated("capz = []"), ["3:1+4 unknown key \"capz\" | did you mean \"caps\"?"]);
     assert_eq!(isolated("may-add = []"), ["3:1+7 unknown key \"may-add\" | did you mean \"may_add\"?"]);
-    assert_eq!(isolated("seccomp = true"), ["3:1+7 unknown key \"seccomp\""]);
+    assert_eq!(isolated("cgroups = true"), ["3:1+7 unknown key \"cgroups\" | did you mean \"groups\"?"]);
+    assert_eq!(
+        isolated("seccomp = 'docker'"),
+        ["3:11+8 \"docker\" is no value for seccomp | one of \"default\", \"none\""]
+    );
     assert_eq!(isolated("contact = 'x'"), ["3:1+7 contact belongs in [defaults]"]);
     assert_eq!(
         faults("[defaults]\ncaps = ['docker']\nlogg = 'required'\n"),
@@ -540,8 +546,8 @@ fn the_installed_sample_grants_nobody_anything_and_its_examples_are_right() {
     assert!(installed.profiles.is_empty() && installed.defaults.contact.is_none());
     let document = good(&switched_on());
     let names: Vec<_> = document.profiles.iter().map(|p| p.name.as_str()).collect();
-    assert_eq!(names, ["student", "netlab", "oslab", "clock", "perf"]);
-    assert!(document.defaults.contact.is_some());
+    assert_eq!(names, ["student", "netlab", "oslab", "shared", "clock", "perf"]);
+    assert!(document.defaults.contact.is_some() && document.networks.len() == 1);
     assert!(document.profiles[0].login && document.profiles[0].starting_set().is_empty());
     assert!(SAMPLE.lines().all(|line| line.len() <= 110));
 }
@@ -640,6 +646,48 @@ network = "lab"
     assert_eq!(document.profiles[0].network, Network::Named("lab".into()));
 }
 
+#[test]
+fn an_outgoing_network_needs_no_other_key() {
+    let document = good(
+        r#"
+[network.lab]
+subnet = "10.0.0.0/8"
+[network.out]
+kind = "outgoing"
+[network.own]
+kind = "outgoing"
+subnet = "10.1.0.0/29"
+gateway = "10.1.0.2"
+subnet6 = "fd00:1::/64"
+gateway6 = "fd00:1::a01:3"
+dns = ["192.0.2.53"]
+host_access = true
+"#,
+    );
+    let by_name = |name: &str| document.networks.iter().find(|lan| lan.name == name).unwrap();
+    let (out, own) = (by_name("out"), by_name("own"));
+    assert_eq!((by_name("lab").kind, out.kind, own.kind), (Kind::Bridge, Kind::Outgoing, Kind::Outgoing));
+    let addresses = |lan: &Lan| {
+        let (resolver, session) = lan.outgoing_addresses();
+        [lan.gateway, resolver, session].map(|address| address.to_string())
+    };
+    assert_eq!(addresses(out), ["10.173.0.1", "10.173.0.2", "10.173.0.3"]);
+    assert!(!out.host_access && out.dns.is_empty() && own.host_access);
+    // Neither address is a gateway's.
+    assert_eq!(addresses(own), ["10.1.0.2", "10.1.0.1", "10.1.0.4"]);
+    let only = |line: &str| faults(&format!("[network.out]\nkind = \"outgoing\"\n{line}\n"));
+    let alone = "an outgoing session is alone in its network: leave it out";
+    for (key, value) in [("nat", "true"), ("isolate", "false"), ("antispoof", "true"), ("bridge", "'br0'")] {
+        let fault = format!("3:1+{} {key} is for kind = \"bridge\" | {alone}", key.len());
+        assert_eq!(only(&format!("{key} = {value}")), [fault]);
+    }
+    assert_eq!(
+        only("subnet = '10.0.0.0/30'"),
+        ["3:10+13 10.0.0.0/30 is too small for kind = \"outgoing\" | /8 to /29"]
+    );
+    assert_eq!(only("gateway = '10.0.0.1'"), ["3:11+10 gateway 10.0.0.1 is no address of 10.173.0.0/24"]);
+}
+
 /// Faults of a network whose line 2 this is, beside a subnet.
 fn network(line: &str) -> Vec<String> {
     faults(&format!("[network.lab]\n{line}\nsubnet = \"10.0.0.0/8\"\n"))
@@ -654,7 +702,7 @@ fn what_is_no_network_is_said_where() {
     );
     assert_eq!(faults("network = 1\n"), ["1:1+7 network must be a table | it starts with a line [network.NAME]"]);
     assert_eq!(network("natt = true"), ["2:1+4 unknown key \"natt\" | did you mean \"nat\"?"]);
-    assert_eq!(network("kind = \"wire\""), ["2:8+6 \"wire\" is no value for kind | one of \"bridge\""]);
+    assert_eq!(network("kind = \"wire\""), ["2:8+6 \"wire\" is no value for kind | one of \"bridge\", \"outgoing\""]);
     assert_eq!(network("gateway = \"11.0.0.1\""), ["2:11+10 gateway 11.0.0.1 is no address of 10.0.0.0/8"]);
     assert_eq!(network("gateway = \"10.0.0.0\""), ["2:11+10 gateway 10.0.0.0 is no address of 10.0.0.0/8"]);
     assert_eq!(network("gateway = \"x\""), ["2:11+3 \"x\" is no IPv4 address"]);

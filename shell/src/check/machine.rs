@@ -3,7 +3,7 @@
 use super::{nss, ownership};
 use crate::installed;
 use crate::messages::Trouble;
-use caplet_policy::document::{Document, Lan, Profile, Subject, UserMode};
+use caplet_policy::document::{Document, Kind, Lan, Profile, Subject, UserMode};
 use caplet_policy::subids::{Range, Unusable};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
@@ -38,14 +38,17 @@ pub fn troubles(document: Option<&Document>) -> Vec<Trouble> {
 fn network(lan: &Lan, routes: &str, texts: &mut Vec<String>) {
     let name = &lan.name;
     let mut say = |what: String| texts.push(format!("network \"{name}\": {what}"));
+    if lan.kind == Kind::Outgoing {
+        return outgoing(lan, routes, &mut say);
+    }
     if !["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter().any(|nft| Path::new(nft).exists()) {
         say("nftables (the program nft) is not installed: its sessions are refused".into());
     }
     if lan.nat && fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|on| on.trim() == "0") {
         say("nat needs net.ipv4.ip_forward = 1, as in: sysctl -w net.ipv4.ip_forward=1".into());
     }
-    let stub = |text: String| text.lines().any(|line| line.starts_with("nameserver 127."));
-    if lan.nat && lan.dns.is_empty() && fs::read_to_string("/etc/resolv.conf").is_ok_and(stub) {
+    let is_local = |text: String| text.lines().any(|line| line.starts_with("nameserver 127."));
+    if lan.nat && lan.dns.is_empty() && fs::read_to_string("/etc/resolv.conf").is_ok_and(is_local) {
         say("no dns, and the machine's own resolver listens on its loopback, where no member reaches it".into());
     }
     match &lan.bridge {
@@ -61,6 +64,29 @@ fn network(lan: &Lan, routes: &str, texts: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+/// The same for one that needs nothing of the machine's but passt(1) and the kernel's tun.
+fn outgoing(lan: &Lan, routes: &str, say: &mut dyn FnMut(String)) {
+    let passt = Path::new("/usr/bin/passt");
+    match fs::canonicalize(passt) {
+        Err(_) => say("the package passt is not installed: its sessions are refused".into()),
+        Ok(file) => {
+            if file.ancestors().any(|path| ownership::look(path, path != file).is_some()) {
+                say("/usr/bin/passt is not root's alone to write: its sessions are refused".into());
+            }
+        }
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        say("/dev/net/tun is not there: its sessions are refused".into());
+    }
+    if let Some(link) = lan.subnet.route_into(routes, "") {
+        say(format!(
+            "its subnet {} overlaps the machine's route by {link}: what has the same addresses there as the gateway and the \
+             name server here is not reached",
+            lan.subnet
+        ));
     }
 }
 

@@ -68,7 +68,10 @@ fn profile(page: &mut String, line: &Line) {
 
 /// What kind of session it is.
 fn kind(line: &Line) -> String {
-    let named = format!("network \"{}\" with others", line.network);
+    let named = match line.network_kind.as_deref() {
+        Some("outgoing") => format!("own network with a way out (\"{}\")", line.network),
+        _ => format!("network \"{}\" with others", line.network),
+    };
     let mut words = Vec::new();
     if line.scope() == Scope::Host {
         words.push("host: real capabilities on this machine");
