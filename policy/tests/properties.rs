@@ -4,13 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use caplet_policy::capability::{CapList, CapSet};
-use caplet_policy::document::{Civil, Document, Lan, Network, Profile, Scope, Source, Subject, UserMode};
+use caplet_policy::document::{Civil, Document, Lan, Moment, Network, Profile, Scope, Source, Subject, UserMode};
 use caplet_policy::judge::{Caller, Grant, Group, Reason, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use proptest::prelude::*;
 
 const MACHINE: &str = "lab-7";
 const NOW: i64 = 1_795_608_000;
+const LOCAL: Civil = Civil { year: 2026, month: 11, day: 25, hour: 12, minute: 0, second: 0 };
 /// Capabilities that a kernel, or a helper in a container, may lack.
 const FEW: CapSet = CapSet::from_bits(!(1 << 40 | 1 << 25 | 1 << 12));
 
@@ -39,7 +40,7 @@ prop_compose! {
     fn profile()(
         host: bool, users in subjects(), of in groups(), not_users in subjects(), not_groups in groups(),
         take_out in 0u8..4, caps in prop::option::of(any::<u64>()), may_add: u64, may_add_all: bool, root: bool,
-        flags in any::<[bool; 5]>(), elsewhere in 0u8..5, when in 0u8..6, net in 0u8..4,
+        flags in any::<[bool; 5]>(), elsewhere in 0u8..5, when in 0u8..9, net in 0u8..4,
     ) -> Profile {
         let mut p = Profile::new("x", if host { Scope::Host } else { Scope::Isolated });
         p.users = users;
@@ -59,8 +60,17 @@ prop_compose! {
             p.commands = Some(vec![caplet_policy::document::Command { path: "/usr/bin/date".into(), args }]);
         }
         match elsewhere { 0 => p.machines = vec!["pc-*".into()], 1 => p.machines = vec!["pc-*".into(), "LAB-?".into()], _ => {} }
-        let moment = caplet_policy::document::Moment::Unix;
-        match when { 0 => p.valid_from = Some(moment(NOW + 1)), 1 => p.valid_until = Some(moment(NOW - 1)), 2 => p.valid_until = Some(moment(NOW)), _ => {} }
+        let moment = Moment::Unix;
+        // The first and the last second belong to it.
+        match when {
+            0 => p.valid_from = Some(moment(NOW + 1)),
+            1 => p.valid_until = Some(moment(NOW - 1)),
+            2 => (p.valid_from, p.valid_until) = (Some(moment(NOW)), Some(moment(NOW))),
+            3 => p.valid_from = Some(Moment::Local(Civil { second: 1, ..LOCAL })),
+            4 => p.valid_until = Some(Moment::Local(Civil { minute: 59, hour: 11, ..LOCAL })),
+            5 => (p.valid_from, p.valid_until) = (Some(Moment::Local(LOCAL)), Some(Moment::Local(LOCAL))),
+            _ => {}
+        }
         p
     }
 }
@@ -107,11 +117,10 @@ fn caller() -> Caller {
 }
 
 fn judged(document: &Document, request: &Request, few: bool) -> Result<Grant, Refusal> {
-    let local = Civil { year: 2026, month: 11, day: 25, hour: 12, minute: 0, second: 0 };
     let all = if few { FEW } else { CapSet::KNOWN };
     let is_date = matches!(&request.start, Start::Command(argv) if argv[0] == "date");
     let same_file = |path: &str| is_date && path == "/usr/bin/date";
-    let world = World { machine: MACHINE, unix: NOW, local, kernel: all, held: all, same_file: &same_file };
+    let world = World { machine: MACHINE, unix: NOW, local: LOCAL, kernel: all, held: all, same_file: &same_file };
     let own = own_profiles(document, &caller(), &world).len();
     let verdict = judge(document, &caller(), &world, request);
     assert!(verdict.is_err() || own > 0, "nobody's profile grants something");
@@ -122,6 +131,14 @@ fn judged(document: &Document, request: &Request, few: bool) -> Result<Grant, Re
 fn is_alice(users: &[Subject], groups: &[Subject]) -> bool {
     users.iter().any(|s| [Subject::Everybody, Subject::Name("alice".into()), Subject::Id(1001)].contains(s))
         || groups.iter().any(|s| [Subject::Name("students".into()), Subject::Id(50)].contains(s))
+}
+
+fn is_ahead(profile: &Profile) -> bool {
+    profile.valid_from.is_some_and(|from| ![Moment::Unix(NOW), Moment::Local(LOCAL)].contains(&from))
+}
+
+fn is_over(profile: &Profile) -> bool {
+    profile.valid_until.is_some_and(|until| ![Moment::Unix(NOW), Moment::Local(LOCAL)].contains(&until))
 }
 
 fn most(profile: &Profile, request: &Request) -> CapSet {
@@ -146,8 +163,8 @@ fn is_true(reason: &Reason, profile: &Profile, request: &Request, few: bool) -> 
         Reason::NotSubject => !is_alice(&profile.users, &profile.groups),
         Reason::TakenOut => is_alice(&profile.not_users, &profile.not_groups),
         Reason::OtherMachine => profile.machines == ["pc-*"],
-        Reason::NotYet => profile.valid_from.is_some(),
-        Reason::Expired => profile.valid_until == Some(caplet_policy::document::Moment::Unix(NOW - 1)),
+        Reason::NotYet => is_ahead(profile),
+        Reason::Expired => is_over(profile),
         Reason::NotMayAdd(excess) => {
             !profile.may_add_all
                 && (!excess.all || request.add.all)
@@ -175,8 +192,7 @@ proptest! {
             let profile = grant.profile();
             prop_assert!(is_alice(&profile.users, &profile.groups));
             prop_assert!(!is_alice(&profile.not_users, &profile.not_groups));
-            prop_assert!(profile.machines != ["pc-*"] && profile.valid_from.is_none());
-            prop_assert!(profile.valid_until != Some(caplet_policy::document::Moment::Unix(NOW - 1)));
+            prop_assert!(profile.machines != ["pc-*"] && !is_ahead(profile) && !is_over(profile));
             prop_assert!(request.profile.as_ref().is_none_or(|name| *name == profile.name));
             prop_assert!(!request.login || profile.login);
             prop_assert!(!request.privileged || profile.privileged);

@@ -282,6 +282,29 @@ mod properties {
     }
 }
 
+/// The matcher of machine names, against the one that anybody would write first.
+mod patterns {
+    use super::super::is_match;
+    use proptest::prelude::*;
+
+    fn naive(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => naive(rest, name) || (!name.is_empty() && naive(pattern, &name[1..])),
+            (Some((wanted, rest)), Some((byte, left))) => (*wanted == b'?' || wanted == byte) && naive(rest, left),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn a_pattern_fits_what_it_says(pattern in "[ab*?]{0,7}", name in "[ab]{0,8}") {
+            prop_assert_eq!(is_match(&pattern, &name), naive(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}
+
 mod contract_gaps {
     use super::*;
     #[test]
