@@ -18,6 +18,7 @@ mod quoting;
 mod session;
 mod sessions;
 mod usage;
+mod why;
 mod wishes;
 
 use messages::{FAILURE, Trouble, tell};
@@ -65,6 +66,7 @@ impl Role {
 fn front_door(words: Vec<OsString>) -> ExitCode {
     match cli::read(words) {
         Ok(cli::Wish::Session(request)) => front::start(&request),
+        Ok(cli::Wish::Why { request, json }) => why::run(&request, json),
         Ok(cli::Wish::List { json, policy }) => listing::show(json, policy),
         Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),

@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 use nix::errno::Errno;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// What a traced thread reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +187,15 @@ pub fn read(pid: i32, from: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(have);
     bytes
+}
+
+/// A descriptor that this program was started with, if it is open: once, and before anything else could have it.
+pub fn adopt(number: u16) -> Option<OwnedFd> {
+    let number = i32::from(number);
+    // SAFETY: plain numbers; a closed one is EBADF. It is closed on exec from here on.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, it is none of the standard three, and only its number has come here.
+    (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Ends this process as a signal would, without a core of its own; where it is ignored, by 128 and its number.

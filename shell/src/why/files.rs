@@ -2,7 +2,7 @@
 //! cannot be seen from here.
 
 use super::object::{File, Lacks, Obstacle, Stat};
-use super::rules::{EACCES, EPERM, Reach, Refusal, Verdict};
+use super::rules::{Reach, Refusal, Verdict};
 use std::path::Path;
 
 /// kernel/user_namespace.c: what an id without a mapping looks like from inside.
@@ -11,6 +11,8 @@ const OVERFLOW: u32 = 65534;
 pub fn judge(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
     let call = refusal.call;
     match refusal.errno {
+        // Of what is open, its mode has been looked at before.
+        _ if ["fcntl", "ioctl"].contains(&call) => return None,
         libc::EROFS => return Some(Verdict::no_capability(format!("{} is on a read-only mount", place(file)))),
         libc::EACCES => {}
         libc::EPERM => return not_permitted(refusal, file),
@@ -84,12 +86,17 @@ fn not_permitted(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
         "unlink" | "unlinkat" | "rmdir" | "rename" | "renameat" | "renameat2" => {
             let sticky = file.folder.is_some_and(|folder| folder.mode & 0o1000 != 0);
             match sticky && !own {
-                true => Some(owners(refusal, file, &["FOWNER"]).because("the folder is sticky (+t): only owners remove there")),
+                true => Some(
+                    owners(refusal, file, &["FOWNER"]).because("the folder is sticky (+t): only owners remove there"),
+                ),
                 false => Some(fixed(file)),
             }
         }
-        "setxattr" | "lsetxattr" | "fsetxattr" | "removexattr" | "lremovexattr" | "fremovexattr" => Some(attribute(refusal, file)),
-        "chmod" | "fchmod" | "fchmodat" | "truncate" | "utimensat" | "link" | "linkat" | "mkdir" | "mkdirat" | "symlinkat" => Some(fixed(file)),
+        "setxattr" | "lsetxattr" | "fsetxattr" | "removexattr" | "lremovexattr" | "fremovexattr" => {
+            Some(attribute(refusal, file))
+        }
+        "chmod" | "fchmod" | "fchmodat" | "truncate" | "utimensat" | "link" | "linkat" | "mkdir" | "mkdirat"
+        | "symlinkat" => Some(fixed(file)),
         "execve" | "execveat" => Some(Verdict::no_capability(format!(
             "{} carries file capabilities that this session does not hold: they must be among what it starts with",
             place(file)
@@ -177,20 +184,28 @@ fn place(file: &File) -> String {
     file.path.display().to_string()
 }
 
-/// The errnos that a file's refusal may have.
-pub const ERRNOS: [i32; 3] = [EPERM, EACCES, libc::EROFS];
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::object::{Object, Who};
+    use super::super::rules::{EACCES, EPERM};
+    use super::*;
     use caplet_policy::capability::CapSet;
 
     fn ask(call: &str, errno: i32, file: File, mount: &[&str], isolated: bool) -> Verdict {
         let who = Who { uid: 1000, ..Who::default() };
         let mount: Vec<String> = mount.iter().map(|flag| (*flag).to_owned()).collect();
         let object = Object::File(file);
-        let refusal = Refusal { call, args: [0; 6], errno, object: &object, who: &who, isolated, mount: &mount, port_floor: 1024, memory: b"trusted.x" };
+        let refusal = Refusal {
+            call,
+            args: [0; 6],
+            errno,
+            object: &object,
+            who: &who,
+            isolated,
+            mount: &mount,
+            port_floor: 1024,
+            memory: b"trusted.x",
+        };
         super::super::rules::judge(&refusal).unwrap_or_else(|| panic!("{call}"))
     }
 
@@ -199,7 +214,13 @@ mod tests {
     }
 
     fn file(path: &str, uid: u32, mode: u32) -> File {
-        File { shown: path.into(), path: path.into(), stat: Some(stat(uid, mode)), folder: Some(stat(0, 0o1777)), obstacle: None }
+        File {
+            shown: path.into(),
+            path: path.into(),
+            stat: Some(stat(uid, mode)),
+            folder: Some(stat(0, 0o1777)),
+            obstacle: None,
+        }
     }
 
     fn names(verdict: &Verdict) -> String {
@@ -217,16 +238,24 @@ mod tests {
         ] {
             let obstacle = Some(Obstacle { path: "/x".into(), stat: stat(0, mode), lacks });
             let verdict = ask("openat", EACCES, File { obstacle, ..file("/x", 0, mode) }, &[], false);
-            assert_eq!((names(&verdict).as_str(), verdict.reach == Reach::Session || verdict.needs.is_empty()), (wanted, true));
+            assert_eq!(
+                (names(&verdict).as_str(), verdict.reach == Reach::Session || verdict.needs.is_empty()),
+                (wanted, true)
+            );
         }
         let obstacle = Some(Obstacle { path: "/x".into(), stat: stat(OVERFLOW, 0o600), lacks: Lacks::Read });
-        assert_eq!(ask("openat", EACCES, File { obstacle, ..file("/x", OVERFLOW, 0o600) }, &[], true).reach, Reach::Machine);
+        assert_eq!(
+            ask("openat", EACCES, File { obstacle, ..file("/x", OVERFLOW, 0o600) }, &[], true).reach,
+            Reach::Machine
+        );
     }
 
     #[test]
     fn other_causes_are_told_apart() {
         assert_eq!(names(&ask("openat", libc::EROFS, file("/x", 0, 0), &["ro"], true)), "");
-        assert!(ask("execve", EACCES, file("/x", 1000, 0o755), &["noexec"], true).cause.expect("one").contains("noexec"));
+        assert!(
+            ask("execve", EACCES, file("/x", 1000, 0o755), &["noexec"], true).cause.expect("one").contains("noexec")
+        );
         assert!(ask("openat", EACCES, file("/x", 1000, 0o755), &[], true).cause.expect("one").contains("ACL"));
         assert_eq!(names(&ask("fchmodat", EPERM, file("/x", 0, 0o644), &[], false)), "FOWNER");
         assert_eq!(names(&ask("fchownat", EPERM, file("/x", 1000, 0o644), &[], false)), "CHOWN");

@@ -31,12 +31,8 @@ fn argument(number: u8) -> sock_filter {
 
 /// The whole program.
 pub fn program() -> BpfProgram {
-    let mut program = vec![
-        step(LOAD, ARCH, 0, 0),
-        step(EQUAL, NATIVE, 1, 0),
-        step(RETURN, ALLOW, 0, 0),
-        step(LOAD, NUMBER, 0, 0),
-    ];
+    let mut program =
+        vec![step(LOAD, ARCH, 0, 0), step(EQUAL, NATIVE, 1, 0), step(RETURN, ALLOW, 0, 0), step(LOAD, NUMBER, 0, 0)];
     for call in CALLS {
         let mut tests = Vec::new();
         match call.trap {
@@ -88,8 +84,20 @@ mod tests {
                     };
                     0
                 }
-                EQUAL => if value == step.k { step.jt } else { step.jf },
-                ANY_BIT => if value & step.k != 0 { step.jt } else { step.jf },
+                EQUAL => {
+                    if value == step.k {
+                        step.jt
+                    } else {
+                        step.jf
+                    }
+                }
+                ANY_BIT => {
+                    if value & step.k != 0 {
+                        step.jt
+                    } else {
+                        step.jf
+                    }
+                }
                 AND => {
                     value &= step.k;
                     0

@@ -11,16 +11,14 @@ use super::text;
 use crate::messages::{FAILURE, NOT_EXECUTABLE, NOT_FOUND, Trouble, tell};
 use caplet_trace::{self as trace, Change, Place, Until};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -97,7 +95,7 @@ fn execute(command: &[OsString]) -> i32 {
 }
 
 fn watch(number: u16, command: &[OsString]) -> ExitCode {
-    let Some(pipe) = report_pipe(number) else {
+    let Some(pipe) = trace::adopt(number).map(File::from) else {
         tell(&Trouble::SessionWords);
         return FAILURE.into();
     };
@@ -117,15 +115,6 @@ fn watch(number: u16, command: &[OsString]) -> ExitCode {
             FAILURE.into()
         }
     }
-}
-
-/// The descriptor that the helper kept for us, opened anew so that it has an owner here; the command never has it.
-fn report_pipe(number: u16) -> Option<File> {
-    let path = format!("/proc/self/fd/{number}");
-    let flags = OFlag::O_NONBLOCK.bits();
-    let pipe = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
-    let _ = fcntl(&pipe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
-    Some(pipe)
 }
 
 /// Starts the child and has it stand still under our eyes.
@@ -276,7 +265,9 @@ impl Watcher {
         }
         let who = Who::of(pid).unwrap_or_default();
         let group = if who.group == 0 { pid } else { who.group };
-        if group == pid && let Some(open) = self.open.get(&who.parent).cloned() {
+        if group == pid
+            && let Some(open) = self.open.get(&who.parent).cloned()
+        {
             self.open.insert(group, open);
         }
         self.threads.insert(pid, Thread { group, call: None });
@@ -465,7 +456,9 @@ impl Watcher {
         }
         let link = PathBuf::from(format!("/proc/{pid}/exe"));
         let stat = nix::sys::stat::stat(&link).ok();
-        let Some(who) = stat.filter(|stat| stat.st_mode & libc::S_ISUID != 0).and_then(|_| Who::of(pid)) else { return };
+        let Some(who) = stat.filter(|stat| stat.st_mode & libc::S_ISUID != 0).and_then(|_| Who::of(pid)) else {
+            return;
+        };
         let program = std::fs::read_link(&link).unwrap_or_default().to_string_lossy().into_owned();
         let owned = stat.is_some_and(|stat| stat.st_uid == who.uid);
         if !owned && !self.report.setuid.contains(&program) && self.report.setuid.len() < 8 {
@@ -485,8 +478,7 @@ impl Watcher {
         self.report.left = groups.len() as u64;
         let mut text = self.report.to_json().to_string();
         text.push('\n');
-        // Nobody there: then nobody reads it. A full pipe waits for its reader.
-        let _ = fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_WRONLY));
+        // Where nobody reads it, nothing is lost.
         let _ = pipe.write_all(text.as_bytes());
     }
 }
@@ -523,9 +515,8 @@ fn received(pid: i32, is_message: bool, at: u64, length: usize) -> Vec<u8> {
     if !is_message {
         return trace::read(pid, at, length);
     }
-    let word = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
-    };
+    let word =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
     let header = trace::read(pid, at, 32);
     let vector = trace::read(pid, word(&header, 16), 16);
     trace::read(pid, word(&vector, 0), length.min(word(&vector, 8) as usize))

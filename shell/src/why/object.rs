@@ -55,7 +55,10 @@ impl Who {
 pub enum Object {
     Nothing,
     File(File),
-    Process { pid: i32, uid: Option<u32> },
+    Process {
+        pid: i32,
+        uid: Option<u32>,
+    },
     Port(u16),
     /// A socket's address of another kind.
     Address(u16),
@@ -278,7 +281,9 @@ mod tests {
 
     #[test]
     fn status_and_address_are_read() {
-        let who = Who::read("Name:\tdate\nTgid:\t7\nPPid:\t3\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t6\nGroups:\t8 9\nCapEff:\t0000000002000000\n");
+        let who = Who::read(
+            "Name:\tdate\nTgid:\t7\nPPid:\t3\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t6\nGroups:\t8 9\nCapEff:\t0000000002000000\n",
+        );
         assert_eq!((who.name.as_str(), who.group, who.parent, who.uid, who.gid), ("date", 7, 3, 4, 6));
         assert_eq!((who.groups.as_slice(), who.effective), (&[8, 9][..], 1 << 25));
         assert_eq!(address(&[2, 0, 0, 80, 0, 0]), Object::Port(80));

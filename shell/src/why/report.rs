@@ -41,11 +41,10 @@ pub struct Finding {
 impl Report {
     /// Takes a refusal in.
     pub fn add(&mut self, finding: Finding) {
-        let same = |old: &&mut Finding| {
-            (&old.program, &old.call, old.errno) == (&finding.program, &finding.call, finding.errno)
-        };
-        match self.findings.iter_mut().find(same) {
-            Some(old) => old.times += 1,
+        let same =
+            |old: &Finding| (&old.program, &old.call, old.errno) == (&finding.program, &finding.call, finding.errno);
+        match self.findings.iter().position(same) {
+            Some(at) => self.findings[at].times += 1,
             None if self.findings.len() < MOST => self.findings.push(finding),
             None => self.more += 1,
         }
@@ -67,7 +66,9 @@ impl Report {
     /// `None` if it is not what a watcher of this version writes.
     pub fn read(text: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(text).ok()?;
-        let texts = |value: &Value| value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+        let texts = |value: &Value| -> Option<Vec<String>> {
+            value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
+        };
         Some(Self {
             profile: value["profile"].as_str()?.to_owned(),
             isolated: value["scope"] == "isolated",
@@ -150,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let mut report = Report { profile: "p".into(), isolated: true, setuid: vec!["sudo".into()], ..Report::default() };
+        let mut report =
+            Report { profile: "p".into(), isolated: true, setuid: vec!["sudo".into()], ..Report::default() };
         report.add(finding("one()"));
         report.add(finding("one()"));
         assert_eq!(report.findings[0].times, 2);

@@ -112,8 +112,10 @@ struct Rule {
 }
 
 /// File systems that a user namespace may mount: FS_USERNS_MOUNT of `fs/*`.
-const MOUNTED_BY_USERS: &[&str] =
-    &["tmpfs", "ramfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "fuse", "fuse.", "bpf", "binder", "aufs"];
+const MOUNTED_BY_USERS: &[&str] = &[
+    "tmpfs", "ramfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "fuse", "fuse.", "bpf",
+    "binder", "aufs",
+];
 /// MS_REMOUNT, MS_BIND, MS_MOVE, MS_UNBINDABLE to MS_SHARED: no new file system.
 const NO_NEW_MOUNT: u32 = 32 | 4096 | 8192 | (1 << 17) | (1 << 18) | (1 << 19) | (1 << 20);
 const S_IFMT: u32 = libc::S_IFMT;
@@ -344,7 +346,17 @@ mod tests {
 
     fn ask(call: &str, args: [u64; 6], errno: i32, object: &Object) -> Option<Verdict> {
         let who = Who { uid: 1000, ..Who::default() };
-        judge(&Refusal { call, args, errno, object, who: &who, isolated: true, mount: &[], port_floor: 1024, memory: &[] })
+        judge(&Refusal {
+            call,
+            args,
+            errno,
+            object,
+            who: &who,
+            isolated: true,
+            mount: &[],
+            port_floor: 1024,
+            memory: &[],
+        })
     }
 
     fn needs(call: &str, args: &[u64], errno: i32) -> (String, Reach) {
@@ -384,7 +396,8 @@ mod tests {
                 words.sort();
                 words
             };
-            let canonical = |text: &str| sorted(&text.split('|').map(|t| set(t).to_string()).collect::<Vec<_>>().join("|"));
+            let canonical =
+                |text: &str| sorted(&text.split('|').map(|t| set(t).to_string()).collect::<Vec<_>>().join("|"));
             assert_eq!((sorted(&got), from), (canonical(wanted), reach), "{call} {args:?}");
         }
         assert_eq!(ask("sched_setscheduler", [0; 6], EINVAL, &Object::Nothing), None);
@@ -393,7 +406,10 @@ mod tests {
     #[test]
     fn what_it_is_about_decides() {
         let mount = |name: &str| ask("mount", [0; 6], EPERM, &Object::Text(name.into())).expect("a verdict").reach;
-        assert_eq!((mount("tmpfs"), mount("ext4"), mount("fuse.sshfs")), (Reach::Session, Reach::Machine, Reach::Session));
+        assert_eq!(
+            (mount("tmpfs"), mount("ext4"), mount("fuse.sshfs")),
+            (Reach::Session, Reach::Machine, Reach::Session)
+        );
         let bind = |port| ask("bind", [0; 6], EACCES, &Object::Port(port)).expect("a verdict").needs;
         assert_eq!(bind(80), [set("NET_BIND_SERVICE")]);
         assert_eq!(bind(8080), []);
@@ -407,8 +423,15 @@ mod tests {
         memory[3] = 0x80; // bit 31 of the effective set: SETFCAP
         let who = Who::default();
         let refusal = Refusal {
-            call: "capset", args: [0; 6], errno: EPERM, object: &Object::Nothing, who: &who, isolated: true,
-            mount: &[], port_floor: 1024, memory: &memory,
+            call: "capset",
+            args: [0; 6],
+            errno: EPERM,
+            object: &Object::Nothing,
+            who: &who,
+            isolated: true,
+            mount: &[],
+            port_floor: 1024,
+            memory: &memory,
         };
         assert_eq!(judge(&refusal).expect("a verdict").needs, [set("SETFCAP")]);
     }
@@ -417,7 +440,10 @@ mod tests {
     fn every_row_names_known_calls_and_capabilities() {
         for rule in RULES {
             for call in rule.calls {
-                assert!(super::super::calls::CALLS.iter().any(|c| c.name == *call) || cfg!(not(target_arch = "x86_64")), "{call}");
+                assert!(
+                    super::super::calls::CALLS.iter().any(|c| c.name == *call) || cfg!(not(target_arch = "x86_64")),
+                    "{call}"
+                );
             }
             for need in rule.needs {
                 assert_eq!(set(need).iter().count(), need.split(',').count(), "{need}");
