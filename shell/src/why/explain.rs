@@ -13,6 +13,9 @@ use caplet_policy::request::{Request, Verb};
 use serde_json::{Value, json};
 use std::process::Stdio;
 
+/// What overrides an owner's will.
+const OF_FILES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "SETFCAP"];
+
 /// Who is asked what the user may do.
 pub struct Advice<'a> {
     request: &'a Request,
@@ -148,6 +151,7 @@ fn remedy(finding: &Finding, report: &Report, advice: &mut Advice<'_>) -> Vec<St
     if machine {
         let belongs = match first.to_string().as_str() {
             "SYS_TIME" => "the clock belongs to the whole machine",
+            _ if OF_FILES.iter().any(|cap| first.to_string() == *cap) => "the session does not know the owner",
             _ if shared => "the network of this session is the whole machine's",
             _ => "what it is needed for here belongs to the whole machine",
         };

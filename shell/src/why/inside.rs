@@ -338,7 +338,10 @@ impl Watcher {
                 open.copy(args[0], result);
             }
             () if is(libc::SYS_recvmsg) || is(libc::SYS_recvfrom) || is(libc::SYS_read) => {
-                if let Some(protocol) = open.netlink.get(&args[0]).copied() {
+                // What is only peeked at comes once more.
+                let flags = if is(libc::SYS_recvmsg) { args[2] } else { args[3] };
+                let peeks = !is(libc::SYS_read) && flags as i32 & libc::MSG_PEEK != 0;
+                if let Some(protocol) = open.netlink.get(&args[0]).copied().filter(|_| !peeks) {
                     let bytes = received(pid, is(libc::SYS_recvmsg), args[1], result as usize);
                     self.acknowledged(pid, protocol, &bytes);
                 }
@@ -460,7 +463,7 @@ impl Watcher {
             return;
         };
         let program = std::fs::read_link(&link).unwrap_or_default().to_string_lossy().into_owned();
-        let owned = stat.is_some_and(|stat| stat.st_uid == who.uid);
+        let owned = who.uid == 0 || stat.is_some_and(|stat| stat.st_uid == who.uid);
         if !owned && !self.report.setuid.contains(&program) && self.report.setuid.len() < 8 {
             self.report.setuid.push(program);
         }

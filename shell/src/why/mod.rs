@@ -47,9 +47,11 @@ pub fn run(request: &Request, json: bool) -> ExitCode {
     };
     match done {
         Ok((code, Some(report))) => {
-            let lines = explain::lines(&report, &mut Advice::of(request));
+            let mut advice = Advice::of(request);
+            let lines = if json { Vec::new() } else { explain::lines(&report, &mut advice) };
             match json {
-                true => write_stderr(&format!("{}\n", explain::to_json(&report, &mut Advice::of(request)))),
+                true => write_stderr(&format!("{}\n", explain::to_json(&report, &mut advice))),
+                false if lines.is_empty() && report.code == 0 && !request.quiet => tell(&"nothing was refused"),
                 false => lines.iter().for_each(|line| tell(line)),
             }
             code.into()
