@@ -43,7 +43,9 @@ pub fn become_helper(request: &Request) -> Trouble {
 /// Starts the helper as a child, in this process's place at the terminal.
 pub fn start_helper(request: &Request) -> Result<Child, Trouble> {
     let words = request.encode();
-    let start = |path: &Path| Command::new(path).arg0(HELPER).args(&words).spawn();
+    // Setting the group that it has anyway has std fork: musl's posix_spawn(3) leaves signals 32 and 33 ignored.
+    let group = nix::unistd::getgid().as_raw();
+    let start = |path: &Path| Command::new(path).arg0(HELPER).args(&words).gid(group).spawn();
     if let Some(beside) = helper_beside() {
         match start(&beside) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -120,7 +120,9 @@ fn watch(number: u16, command: &[OsString]) -> ExitCode {
 /// Starts the child and has it stand still under our eyes.
 fn start(command: &[OsString]) -> Result<i32, Trouble> {
     let own = Path::new("/proc/self/exe");
-    let child = Command::new(own).arg0("caplet-session").args([TRACED, "--"]).args(command).spawn();
+    // Setting the group that it has anyway has std fork: musl's posix_spawn(3) leaves signals 32 and 33 ignored.
+    let group = nix::unistd::getgid().as_raw();
+    let child = Command::new(own).arg0("caplet-session").args([TRACED, "--"]).args(command).gid(group).spawn();
     let child = child.map_err(|error| Trouble::Watcher(crate::messages::why(&error)))?;
     let pid = Pid::from_raw(child.id() as i32);
     // From here on signals of the whole job reach the command itself; the watcher goes when the command has gone.
