@@ -2,6 +2,7 @@
 //! user can do under this policy. The commands are people's own, and the helper is the real one.
 
 use caplet_lab::{Lab, Output, SharedLab, need, shared};
+use nix::sys::signal::Signal;
 
 static LAB: SharedLab = SharedLab::new();
 
@@ -299,5 +300,75 @@ fn a_descriptor_that_is_no_pipe_is_refused() {
         let out = lab.sh("alice", &line);
         assert_eq!((out.code(), out.out().as_str()), (125, ""), "{redirect}: {out}");
         assert!(out.err().contains("descriptor 7 is no pipe to write to"), "{redirect}: {out}");
+    }
+}
+
+#[test]
+fn keys_and_job_control_are_as_always() {
+    let Some(lab) = lab() else { return };
+    let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").terminal(24, 80);
+    terminal.expect("outer> ");
+    for profile in ["plain", "real"] {
+        terminal.send(&format!("caplet why -p {profile} -- sh -c 'echo re''ady; read x; echo got-$x; exit 5'\n"));
+        terminal.expect("ready");
+        terminal.send("\u{1a}");
+        terminal.expect("Stopped");
+        terminal.expect("outer> ");
+        terminal.send("fg\n");
+        terminal.expect("caplet why");
+        terminal.send(&format!("{profile}\n"));
+        terminal.expect(&format!("got-{profile}"));
+        terminal.expect("outer> ");
+        terminal.send("echo status-$?\n");
+        terminal.expect("status-5");
+        terminal.expect("outer> ");
+        terminal.send(&format!("caplet why -p {profile} -- sh -c 'echo st''arted; sleep 60'\n"));
+        terminal.expect("started");
+        terminal.send("\u{3}");
+        terminal.expect("outer> ");
+        terminal.send("echo status-$?\n");
+        terminal.expect("status-130");
+        terminal.expect("outer> ");
+    }
+    terminal.send("caplet why -p plain -- env PS1='in''ner> ' bash --norc -i\n");
+    terminal.expect("inner> ");
+    terminal.send("sleep 50\n");
+    terminal.expect("sleep 50");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.send("\u{1a}");
+    terminal.expect("Stopped");
+    terminal.expect("inner> ");
+    terminal.send("bg; kill %1; wait %1; echo jobs-$?\n");
+    terminal.expect("jobs-143");
+    terminal.expect("inner> ");
+    terminal.send("exit 6\n");
+    terminal.expect("outer> ");
+    terminal.send("echo status-$?\n");
+    terminal.expect("status-6");
+    terminal.send("exit\n");
+    terminal.wait();
+}
+
+#[test]
+fn a_signal_to_it_reaches_the_command_and_its_end_is_the_sessions() {
+    let Some(lab) = lab() else { return };
+    for profile in ["plain", "real"] {
+        let line = "trap 'echo caught; exit 4' TERM; echo ready > /home/alice/ready; while :; do sleep 0.05; done";
+        let start = || {
+            let _ = lab.root("rm -f /home/alice/ready");
+            let words = ["caplet", "why", "-p", profile, "--", "sh", "-c", line];
+            let task = lab.task("alice", words).spawn();
+            lab.root("for i in $(seq 100); do [ -e /home/alice/ready ] && exit 0; sleep 0.1; done; exit 1");
+            task
+        };
+        let task = start();
+        task.signal(Signal::SIGTERM);
+        let out = task.output();
+        assert_eq!((out.code(), out.out().as_str()), (4, "caught"), "{out}");
+        let task = start();
+        task.signal(Signal::SIGKILL);
+        assert_eq!(task.output().code(), 1009);
+        let gone = "for i in $(seq 100); do pgrep -u alice -f 'ready > ' >/dev/null || exit 0; sleep 0.1; done; exit 1";
+        lab.root(gone);
     }
 }

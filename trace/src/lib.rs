@@ -198,6 +198,12 @@ pub fn adopt(number: u16) -> Option<OwnedFd> {
     (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Sends any signal, also a real-time one; to somebody who is gone it is lost.
+pub fn send(pid: i32, signal: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(pid, signal) };
+}
+
 /// Ends this process as a signal would, without a core of its own; where it is ignored, by 128 and its number.
 pub fn end_by(signal: i32) -> ! {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -12,6 +12,7 @@ use crate::messages::{FAILURE, NOT_EXECUTABLE, NOT_FOUND, Trouble, tell};
 use caplet_trace::{self as trace, Change, Place, Until};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -102,6 +103,9 @@ fn watch(number: u16, command: &[OsString]) -> ExitCode {
     match start(command) {
         Ok(child) => {
             let mut watcher = Watcher::new(child, command);
+            if !watcher.report.isolated {
+                hand_signals_on(child);
+            }
             let end = watcher.until_the_end();
             watcher.hand_over(pipe, end);
             match end {
@@ -115,6 +119,20 @@ fn watch(number: u16, command: &[OsString]) -> ExitCode {
             FAILURE.into()
         }
     }
+}
+
+/// In host scope the helper signals this process alone, for the command; in an isolated session PID 1 signals the whole
+/// job. What a key on the terminal sends, the command gets itself.
+fn hand_signals_on(command: i32) {
+    let Ok(signals) = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC) else { return };
+    std::thread::spawn(move || {
+        while let Ok(Some(signal)) = signals.read_signal() {
+            let from_somebody = [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&signal.ssi_code);
+            if from_somebody && signal.ssi_pid != std::process::id() {
+                trace::send(command, signal.ssi_signo as i32);
+            }
+        }
+    });
 }
 
 /// Starts the child and has it stand still under our eyes.
