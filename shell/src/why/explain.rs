@@ -126,7 +126,7 @@ fn what(finding: &Finding) -> String {
         (false, sure) => {
             let any: Vec<String> = verdict.needs.iter().map(|need| need.to_string().replace(',', " and ")).collect();
             let any = any.join(if sure { " or " } else { ", " });
-            let because = verdict.cause.as_deref().map(|cause| format!(" ({cause})")).unwrap_or_default();
+            let because = verdict.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
             match (sure, verdict.needs.len()) {
                 (true, _) => format!("it needs {any}{because}"),
                 (false, 1) => format!("not sure; perhaps it needs {any}{because}"),
@@ -221,7 +221,8 @@ fn on_the_machine(needs: &[CapSet], advice: &mut Advice<'_>) -> Vec<String> {
 /// What no call says: programs that look at their own uid, and those whose setuid bit is without power.
 fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
     let mut lines = Vec::new();
-    if report.code == 0 || report.code >= 126 {
+    // Not started, or ended by a signal.
+    if report.code == 0 || report.code == 126 || report.code == 127 || (129..=192).contains(&report.code) {
         return lines;
     }
     for program in &report.setuid {

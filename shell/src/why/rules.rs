@@ -248,7 +248,7 @@ rules! {
 
     // fs/notify/fanotify, kernel/events/core.c, kernel/bpf/syscall.c
     fanotify_init: EPERM, Any => ["SYS_ADMIN"] Machine sure "";
-    perf_event_open: EPERM EACCES, Any => ["PERFMON", "SYS_ADMIN"] Machine sure "(kernel.perf_event_paranoid says what is free)";
+    perf_event_open: EPERM EACCES, Any => ["PERFMON", "SYS_ADMIN"] Machine sure "kernel.perf_event_paranoid says what is free";
     bpf: EPERM, Is(0, &[11, 12, 13, 14, 19, 23, 30, 31]) => ["SYS_ADMIN"] Machine sure "";
     bpf: EPERM, Is(0, &[5]) => ["BPF,PERFMON", "BPF,NET_ADMIN", "SYS_ADMIN"] Machine perhaps "it depends on the program's type";
     bpf: EPERM, Any => ["BPF", "SYS_ADMIN"] Machine sure "";
