@@ -19,6 +19,8 @@ use std::path::PathBuf;
 pub enum Wish {
     /// `run`, `shell`.
     Session(Request),
+    /// `why`.
+    Why { request: Request, json: bool },
     /// `list`.
     List { json: bool, policy: Option<OsString> },
     /// `check`.
@@ -61,6 +63,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     let (command, code) = match first.as_bytes() {
         b"run" => (run(), FAILURE),
         b"shell" => (shell(), FAILURE),
+        b"why" => (why(), FAILURE),
         b"list" => (list(), USAGE),
         b"check" if what_if => (check_as(), USAGE),
         b"check" => (check(), USAGE),
@@ -89,6 +92,14 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         "check" => {
             let strict = matches.get_flag("strict");
             Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from), strict })
+        }
+        "why" => {
+            let json = matches.get_flag("json");
+            match request(&mut matches, true).map_err(no)? {
+                Request { start: Start::Shell, .. } => Err(no(Trouble::WhyWhat)),
+                request if request.verb == Verb::Judge => Ok(Wish::Session(request)),
+                request => Ok(Wish::Why { request, json }),
+            }
         }
         "forget" => Ok(Wish::Forget),
         "sessions" => Ok(Wish::Sessions { json: matches.get_flag("json") }),
@@ -119,8 +130,8 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 11] =
-    ["run", "shell", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
+pub const SUBCOMMANDS: [&str; 12] =
+    ["run", "shell", "why", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -220,7 +231,20 @@ pub fn whole() -> Command {
         .version(version::text())
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), sessions(), end(), check(), caps(), edit(), forget(), log(), doctor()])
+        .subcommands([
+            run(),
+            shell(),
+            why(),
+            list(),
+            sessions(),
+            end(),
+            check(),
+            caps(),
+            edit(),
+            forget(),
+            log(),
+            doctor(),
+        ])
         .subcommand_required(true)
         .after_help(after_help::CAPLET)
 }
@@ -249,6 +273,24 @@ pub fn shell() -> Command {
         .about("Start your own shell in a session")
         .override_usage("caplet shell [OPTIONS]")
         .after_help(after_help::SHELL)
+}
+
+/// `caplet why`.
+pub fn why() -> Command {
+    session(plain(Command::new("why")))
+        .bin_name("caplet why")
+        .about("Run a command as run does, and explain what it was refused")
+        .override_usage("caplet why [OPTIONS] [--] COMMAND [ARG]...")
+        .arg(flag("json", None, "Explain in JSON, for programs: one line on standard error"))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The command and its arguments; everything after its first word is the command's own")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true),
+        )
+        .after_help(after_help::WHY)
 }
 
 /// `caplet list`.
@@ -437,7 +479,21 @@ fn value(name: &'static str, short: Option<char>, shown: &'static str, help: &'s
 
 /// The line that starts a session with the same wishes elsewhere: `caplet shell -p netlab --cap-add NET_ADMIN`.
 pub fn shell_line(request: &Request) -> (bool, Vec<OsString>) {
-    let mut line = quoting::words(&["caplet", "shell"]);
+    wishes_line("shell", request)
+}
+
+/// The line that runs the request's command: `caplet run -p clock -- date -s 12:00`.
+pub fn run_line(request: &Request) -> Vec<OsString> {
+    let (_, mut line) = wishes_line("run", request);
+    if let Start::Command(command) = &request.start {
+        line.push("--".into());
+        line.extend(command.iter().cloned());
+    }
+    line
+}
+
+fn wishes_line(subcommand: &str, request: &Request) -> (bool, Vec<OsString>) {
+    let mut line = quoting::words(&["caplet", subcommand]);
     let start = line.len();
     if let Some(profile) = &request.profile {
         line.extend(quoting::words(&["-p", profile]));

@@ -96,6 +96,17 @@ pub enum Trouble {
         signal: i32,
     },
     HelperUnclear,
+    /// What `why` can meet.
+    WhyWhat,
+    NoTracing,
+    NotWatched,
+    Watcher(String),
+    NoReport,
+    CommandNotFound(OsString),
+    CommandFailed {
+        name: OsString,
+        why: &'static str,
+    },
     NoProfile,
     Contact(String),
     SessionWords,
@@ -304,6 +315,18 @@ impl Display for Trouble {
             Self::HelperUnclear => f.write_str(
                 "no list: the helper's answer is not understood; caplet and caplet-helper must be of one version",
             ),
+            Self::WhyWhat => f.write_str("why needs a command to watch, as in: caplet why -- date -s 12:00"),
+            Self::NoTracing => f.write_str(
+                "not watched, and not run: this machine lets nobody trace programs (kernel.yama.ptrace_scope); without \
+                 an explanation: caplet run",
+            ),
+            Self::NotWatched => f.write_str("not run: the watcher is gone; try again, or without it: caplet run"),
+            Self::Watcher(why) => {
+                write!(f, "not watched, and not run: {}; without an explanation: caplet run", safe(why))
+            }
+            Self::NoReport => f.write_str("no explanation: the watcher was ended before the command"),
+            Self::CommandNotFound(name) => write!(f, "{}: command not found", safe(name)),
+            Self::CommandFailed { name, why } => write!(f, "{}: cannot be executed: {why}", safe(name)),
             Self::NoProfile => f.write_str("no profile of this machine's policy is yours"),
             Self::Contact(text) => write!(f, "ask: {}", safe(text)),
             Self::SessionWords => {

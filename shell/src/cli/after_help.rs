@@ -38,6 +38,21 @@ Examples:
 
 Exit code: the shell's own, or 125 if caplet refused or failed.";
 
+/// `caplet why`.
+pub const WHY: &str = "\
+The command runs in the session that it would have had, with its own output and
+exit code. A watcher inside stops it at the calls that can be refused for want
+of a capability, and afterwards says on standard error what was refused, what
+it needs, and what you can do about it. What the command leaves behind in the
+background ends with it.
+
+Examples:
+  caplet why -- date -s 12:00
+  caplet why -p netlab -- ip link add br0 type bridge
+  caplet why --json -- make install 2>&1 >/dev/null | tail -1 | jq .
+
+Exit code: that of caplet run.";
+
 /// `caplet list`.
 pub const LIST: &str = "\
 Examples:

@@ -1,0 +1,341 @@
+//! A report in plain words: what was refused, what it needs, where that can help, and what this user can do under this
+//! machine's policy. Whether something would be granted is the judge's to say, never this file's.
+
+use super::report::{Finding, Report, errno_name};
+use super::rules::Reach;
+use crate::cli;
+use crate::front::ask_helper;
+use crate::listing::{self, Own};
+use crate::quoting::command_line;
+use caplet_policy::capability::CapSet;
+use caplet_policy::escape::for_terminal;
+use caplet_policy::request::{Request, Verb};
+use serde_json::{Value, json};
+use std::process::Stdio;
+
+/// What overrides an owner's will.
+const OF_FILES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "SETFCAP"];
+
+/// Who is asked what the user may do.
+pub struct Advice<'a> {
+    request: &'a Request,
+    /// The user's own profiles, once somebody wants to know.
+    own: Option<Own>,
+    /// The judge's answer to a request.
+    judge: Box<dyn Fn(&Request) -> Answer + 'a>,
+    list: Box<dyn Fn() -> Option<Own> + 'a>,
+}
+
+/// What the judge says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// By this profile.
+    Granted(String),
+    /// In these lines.
+    Refused(Vec<String>),
+}
+
+impl<'a> Advice<'a> {
+    /// By the helper.
+    pub fn of(request: &'a Request) -> Self {
+        let policy = request.policy.clone();
+        Self {
+            request,
+            own: None,
+            judge: Box::new(by_helper),
+            list: Box::new(move || listing::ask(policy.clone()).ok().flatten()),
+        }
+    }
+
+    fn own(&mut self) -> &Own {
+        let list = &self.list;
+        self.own.get_or_insert_with(|| list().unwrap_or_default())
+    }
+
+    /// The request with these capabilities too, and the line that it is.
+    fn with(&self, need: CapSet) -> Request {
+        let mut request = Request { verb: Verb::Judge, quiet: false, ..self.request.clone() };
+        request.add.names = request.add.names.union(need);
+        request
+    }
+}
+
+fn by_helper(request: &Request) -> Answer {
+    if let Err(error) = request.check() {
+        return Answer::Refused(vec![error.to_string()]);
+    }
+    let answer = ask_helper(&request.encode(), |command| {
+        command.stdin(Stdio::null());
+    });
+    match answer {
+        Ok(answer) if answer.status.success() => {
+            let said = String::from_utf8_lossy(&answer.stdout).into_owned();
+            Answer::Granted(said.split('"').nth(1).unwrap_or_default().to_owned())
+        }
+        Ok(answer) => {
+            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+            Answer::Refused(said.lines().map(|line| line.trim_start_matches("caplet: ").to_owned()).collect())
+        }
+        Err(trouble) => Answer::Refused(vec![trouble.to_string()]),
+    }
+}
+
+/// Everything, a line each.
+pub fn lines(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut advised: Vec<(Vec<CapSet>, Reach)> = Vec::new();
+    for finding in &report.findings {
+        lines.push(what(finding));
+        let about = (finding.verdict.needs.clone(), finding.verdict.reach);
+        if !finding.verdict.needs.is_empty() && !advised.contains(&about) {
+            advised.push(about);
+            lines.extend(remedy(finding, report, advice));
+        }
+    }
+    if report.more > 0 {
+        lines.push(format!("and {} more refusals of other kinds", report.more));
+    }
+    lines.extend(without_a_call(report, advice));
+    if report.left > 0 && !report.isolated {
+        lines.push(format!(
+            "what it left in the background ({} processes) ended with it: caplet run lets it go on",
+            report.left
+        ));
+    }
+    lines.iter().map(|line| for_terminal(line.as_bytes())).collect()
+}
+
+/// The report with the remedies, for programs.
+pub fn to_json(report: &Report, advice: &mut Advice<'_>) -> Value {
+    let mut value = report.to_json();
+    for (n, finding) in report.findings.iter().enumerate() {
+        let lines = if finding.verdict.needs.is_empty() { Vec::new() } else { remedy(finding, report, advice) };
+        value["refusals"][n]["advice"] = json!(lines);
+    }
+    value["notes"] = json!(without_a_call(report, advice));
+    value
+}
+
+/// `date: clock_settime(CLOCK_REALTIME) was refused (EPERM): it needs SYS_TIME`
+fn what(finding: &Finding) -> String {
+    let Finding { program, call, errno, verdict, times, .. } = finding;
+    let often = if *times > 1 { format!(", {times} times") } else { String::new() };
+    let cause = verdict.cause.as_deref().unwrap_or("no capability helps");
+    let needs = match (verdict.needs.is_empty(), verdict.sure) {
+        (true, _) => cause.to_owned(),
+        (false, sure) => {
+            let any: Vec<String> = verdict.needs.iter().map(|need| need.to_string().replace(',', " and ")).collect();
+            let any = any.join(if sure { " or " } else { ", " });
+            let because = verdict.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
+            match (sure, verdict.needs.len()) {
+                (true, _) => format!("it needs {any}{because}"),
+                (false, 1) => format!("not sure; perhaps it needs {any}{because}"),
+                (false, _) => format!("not sure; it needs one of {any}{because}"),
+            }
+        }
+    };
+    format!("{program}: {call} was refused ({}{often}): {needs}", errno_name(*errno))
+}
+
+/// Where it can help, and what this user can do.
+fn remedy(finding: &Finding, report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
+    let verdict = &finding.verdict;
+    let first = verdict.needs.first().copied().unwrap_or(CapSet::EMPTY);
+    let shared = verdict.reach == Reach::Network
+        && advice.own().profiles.iter().any(|own| own.name == report.profile && own.network == "host");
+    let machine = report.isolated && (verdict.reach == Reach::Machine || shared);
+    let mut lines = Vec::new();
+    if finding.held && !machine {
+        return vec![format!("the session holds {}: so it is something else", held(finding, first))];
+    }
+    if machine {
+        let belongs = match first.to_string().as_str() {
+            "SYS_TIME" => "the clock belongs to the whole machine",
+            _ if OF_FILES.iter().any(|cap| first.to_string() == *cap) => "the session does not know the owner",
+            _ if shared => "the network of this session is the whole machine's",
+            _ => "what it is needed for here belongs to the whole machine",
+        };
+        let any = verdict.needs.iter().map(CapSet::to_string).collect::<Vec<_>>().join(" or ");
+        lines.push(format!("{any} can do nothing for it in an isolated session: {belongs}"));
+        lines.extend(on_the_machine(&verdict.needs, advice));
+        return lines;
+    }
+    let mut refused = None;
+    for need in &verdict.needs {
+        let request = advice.with(*need);
+        match (advice.judge)(&request) {
+            Answer::Granted(profile) => {
+                lines.push(format!("your profile \"{profile}\" allows it: {}", command_line(&cli::run_line(&request))));
+                return lines;
+            }
+            Answer::Refused(said) => refused = refused.or(Some(said)),
+        }
+    }
+    lines.extend(refused.unwrap_or_default());
+    lines
+}
+
+fn held(finding: &Finding, first: CapSet) -> String {
+    finding.verdict.needs.get(..1).map_or(first, |needs| needs[0]).to_string()
+}
+
+/// Only a host profile has the machine's own: the first of the user's that would be granted.
+fn on_the_machine(needs: &[CapSet], advice: &mut Advice<'_>) -> Vec<String> {
+    let hosts: Vec<(String, CapSet, bool, CapSet)> = advice
+        .own()
+        .profiles
+        .iter()
+        .filter(|own| own.scope == "host")
+        .map(|own| (own.name.clone(), own.caps, own.may_add.all, own.may_add.names))
+        .collect();
+    for need in needs {
+        for (name, caps, all, may_add) in &hosts {
+            if !all && !caps.union(*may_add).contains_all(*need) {
+                continue;
+            }
+            // Only what it does not start with is asked for; what was typed was for another session.
+            let mut request = Request {
+                verb: Verb::Judge,
+                quiet: false,
+                profile: Some(name.clone()),
+                privileged: false,
+                ..advice.request.clone()
+            };
+            request.add.names = need.minus(*caps);
+            request.add.all = false;
+            request.drop = Default::default();
+            if let Answer::Granted(profile) = (advice.judge)(&request) {
+                return vec![format!(
+                    "your profile \"{profile}\" allows it: {}",
+                    command_line(&cli::run_line(&request))
+                )];
+            }
+        }
+    }
+    let any = needs.iter().map(CapSet::to_string).collect::<Vec<_>>().join(" or ");
+    let mut lines = vec![format!("no profile of yours gives {any} on the machine itself for this command")];
+    lines.extend(advice.own().contact.clone().map(|contact| format!("ask: {contact}")));
+    lines
+}
+
+/// What no call says: programs that look at their own uid, and those whose setuid bit is without power.
+fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    // Not started, or ended by a signal.
+    if report.code == 0 || report.code == 126 || report.code == 127 || (129..=192).contains(&report.code) {
+        return lines;
+    }
+    for program in &report.setuid {
+        lines.push(format!(
+            "{program} is a setuid program: its bit has no power in a session (no_new_privs), nor while it is watched"
+        ));
+    }
+    if !report.findings.is_empty() {
+        return lines;
+    }
+    lines.push(format!(
+        "{} ended with {}, and no call of it that is watched was refused for want of a capability",
+        report.program, report.code
+    ));
+    let zero = |name: &str, own: &Own| {
+        own.profiles.iter().any(|p| p.name == name && p.user == "root" && p.scope == "isolated")
+    };
+    if !zero(&report.profile, advice.own()) {
+        let roots: Vec<String> = advice
+            .own()
+            .profiles
+            .iter()
+            .filter(|own| own.user == "root" && own.scope == "isolated")
+            .map(|own| own.name.clone())
+            .collect();
+        let known = "where it says that only root may, it looks at its own uid, and no capability changes that";
+        lines.push(match roots.first() {
+            Some(name) => {
+                let request = Request { profile: Some(name.clone()), ..advice.request.clone() };
+                format!("{known}; in your profile \"{name}\" it is 0: {}", command_line(&cli::run_line(&request)))
+            }
+            None => format!("{known}; a profile with user = \"root\" would make it 0"),
+        });
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::Verdict;
+    use super::*;
+    use caplet_policy::capability::CapList;
+    use caplet_policy::request::Start;
+
+    fn set(names: &str) -> CapSet {
+        let mut list = CapList::default();
+        list.add_text(names).expect("names");
+        list.names
+    }
+
+    fn finding(verdict: Verdict) -> Finding {
+        Finding { program: "date".into(), call: "call()".into(), errno: 1, verdict, held: false, times: 1 }
+    }
+
+    fn own(name: &str, scope: &str, caps: &str) -> listing::Line {
+        let mut line = listing::Line::default();
+        (line.name, line.scope, line.caps) = (name.into(), scope.into(), set(caps));
+        line
+    }
+
+    /// Grants what the profile `clock` starts with, and NET_ADMIN.
+    fn explained(report: &Report) -> Vec<String> {
+        let request = Request::new(Verb::Run, Start::Command(vec!["date".into(), "-s".into(), "12:00".into()]));
+        let judge = |request: &Request| match request.profile.as_deref() {
+            Some("clock") if request.add.is_empty() => Answer::Granted("clock".into()),
+            None if request.add.names == set("NET_ADMIN") => Answer::Granted("netlab".into()),
+            _ => Answer::Refused(vec!["no".into(), "ask: them".into()]),
+        };
+        let list = || Some(Own { profiles: vec![own("clock", "host", "SYS_TIME")], contact: Some("them".into()) });
+        lines(report, &mut Advice { request: &request, own: None, judge: Box::new(judge), list: Box::new(list) })
+    }
+
+    fn isolated(verdicts: &[Verdict]) -> Report {
+        let findings = verdicts.iter().cloned().map(finding).collect();
+        Report { isolated: true, code: 1, program: "date".into(), findings, ..Report::default() }
+    }
+
+    #[test]
+    fn what_belongs_to_the_machine_is_for_a_host_profile() {
+        assert_eq!(
+            explained(&isolated(&[Verdict::needs(&["SYS_TIME"], Reach::Machine)])),
+            [
+                "date: call() was refused (EPERM): it needs SYS_TIME",
+                "SYS_TIME can do nothing for it in an isolated session: the clock belongs to the whole machine",
+                "your profile \"clock\" allows it: caplet run -p clock -- date -s 12:00",
+            ]
+        );
+        let lines = explained(&isolated(&[Verdict::needs(&["SYS_NICE"], Reach::Machine)]));
+        assert_eq!(
+            lines[2..],
+            ["no profile of yours gives SYS_NICE on the machine itself for this command", "ask: them"]
+        );
+    }
+
+    #[test]
+    fn what_the_judge_grants_is_a_line_to_type_and_said_once() {
+        let verdict = Verdict::needs(&["NET_RAW", "NET_ADMIN"], Reach::Network);
+        let lines = explained(&isolated(&[verdict.clone(), verdict]));
+        assert_eq!(lines[1], "your profile \"netlab\" allows it: caplet run --cap-add NET_ADMIN -- date -s 12:00");
+        assert_eq!(lines.len(), 3);
+        let lines = explained(&isolated(&[Verdict::needs(&["KILL"], Reach::Session).unsure()]));
+        assert_eq!(lines, ["date: call() was refused (EPERM): not sure; perhaps it needs KILL", "no", "ask: them"]);
+    }
+
+    #[test]
+    fn what_no_capability_helps_says_why() {
+        let lines = explained(&isolated(&[Verdict::no_capability("it is on a read-only mount")]));
+        assert_eq!(lines, ["date: call() was refused (EPERM): it is on a read-only mount"]);
+        let lines = explained(&isolated(&[]));
+        assert!(
+            lines[0].starts_with("date ended with 1, and no call") && lines[1].contains("its own uid"),
+            "{lines:?}"
+        );
+        assert_eq!(explained(&Report { code: 0, ..isolated(&[]) }), [""; 0]);
+    }
+}

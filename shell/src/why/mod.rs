@@ -1,0 +1,163 @@
+//! `caplet why`: runs a command as `run` does, watched from inside its session, and explains what it was refused. This
+//! file is the part outside: it stands in for the helper at the terminal, hears the watcher's report, and tells.
+
+mod calls;
+mod explain;
+mod files;
+mod filter;
+mod inside;
+mod netlink;
+mod object;
+mod report;
+mod rules;
+mod text;
+
+use crate::cli;
+use crate::front::start_helper;
+use crate::installed::session_profile;
+use crate::messages::{FAILURE, Trouble, tell, write_stderr};
+use caplet_policy::request::Request;
+use explain::Advice;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getppid, getsid, pipe2};
+use report::Report;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::ExitCode;
+
+pub use inside::enter as inside;
+
+/// si_code of a signal that the kernel sent: a key on the terminal, which the helper got itself.
+const SI_KERNEL: i32 = 0x80;
+/// More than a watcher writes.
+const LARGEST: usize = 1 << 20;
+
+/// Runs the request's command and explains; the command's exit code.
+pub fn run(request: &Request, json: bool) -> ExitCode {
+    let done = match session_profile() {
+        Some(_) => {
+            let (asked, instead) = cli::shell_line(request);
+            Err(Trouble::Fixed { asked, instead })
+        }
+        None => watched(request),
+    };
+    match done {
+        Ok((code, Some(report))) => {
+            let mut advice = Advice::of(request);
+            let lines = if json { Vec::new() } else { explain::lines(&report, &mut advice) };
+            match json {
+                true => write_stderr(&format!("{}\n", explain::to_json(&report, &mut advice))),
+                false if lines.is_empty() && report.code == 0 && !request.quiet => tell(&"nothing was refused"),
+                false => lines.iter().for_each(|line| tell(line)),
+            }
+            code.into()
+        }
+        Ok((code, None)) => code.into(),
+        Err(trouble) => {
+            tell(&trouble);
+            FAILURE.into()
+        }
+    }
+}
+
+/// The exit code, and what was seen. No report: the helper has said why there was no session.
+fn watched(request: &Request) -> Result<(u8, Option<Report>), Trouble> {
+    let failed = |errno: Errno| Trouble::Watcher(errno.desc().to_owned());
+    let (hears, tells) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    fcntl(&tells, FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed)?;
+    let number = u16::try_from(tells.as_raw_fd()).map_err(|_| failed(Errno::EMFILE))?;
+    let request = Request { watch: Some(number), ..request.clone() };
+    let signals =
+        SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+    // The helper starts with nothing blocked, whatever stands here.
+    SigSet::all().thread_block().map_err(failed)?;
+    let helper = Pid::from_raw(start_helper(&request)?.id() as i32);
+    drop(tells);
+    let mut heard = Vec::new();
+    let code = stand_in(helper, &signals, &hears, &mut heard);
+    let report = Report::read(&heard);
+    if report.is_none() && code > 128 {
+        tell(&Trouble::NoReport);
+    }
+    Ok((code, report))
+}
+
+/// Waits for the helper: stops when it stops, hands on the signals that it did not get itself.
+fn stand_in(helper: Pid, signals: &SignalFd, hears: &OwnedFd, heard: &mut Vec<u8>) -> u8 {
+    let mut open = true;
+    loop {
+        let mut waits = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        if open {
+            waits.push(PollFd::new(hears.as_fd(), PollFlags::POLLIN));
+        }
+        let _ = poll(&mut waits, PollTimeout::NONE);
+        if waits.get(1).and_then(PollFd::revents).is_some_and(|events| !events.is_empty()) {
+            open = hear(hears, heard);
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            let number = signal.ssi_signo as i32;
+            let own = signal.ssi_pid == helper.as_raw() as u32;
+            let for_us = [libc::SIGCHLD, libc::SIGCONT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGWINCH];
+            if !own && signal.ssi_code != SI_KERNEL && !for_us.contains(&number) {
+                let _ = Signal::try_from(number).map(|signal| kill(helper, signal));
+            }
+        }
+        loop {
+            match waitpid(helper, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::Exited(_, code)) => {
+                    hear_the_rest(hears, heard);
+                    return code as u8;
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    hear_the_rest(hears, heard);
+                    return 128 + signal as u8;
+                }
+                Ok(WaitStatus::Stopped(..)) => stop_too(helper),
+                Err(Errno::EINTR) => {}
+                Err(_) => return FAILURE,
+                Ok(_) => break,
+            }
+        }
+    }
+}
+
+/// Whether there may be more.
+fn hear(hears: &OwnedFd, heard: &mut Vec<u8>) -> bool {
+    let mut bytes = [0u8; 4096];
+    match nix::unistd::read(hears, &mut bytes) {
+        Ok(0) => false,
+        Ok(length) => {
+            if heard.len() < LARGEST {
+                heard.extend_from_slice(&bytes[..length]);
+            }
+            true
+        }
+        Err(Errno::EINTR | Errno::EAGAIN) => true,
+        Err(_) => false,
+    }
+}
+
+/// What is still in the pipe: others than the watcher may hold its other end open.
+fn hear_the_rest(hears: &OwnedFd, heard: &mut Vec<u8>) {
+    let _ = fcntl(hears, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    loop {
+        let before = heard.len();
+        if !hear(hears, heard) || heard.len() == before {
+            return;
+        }
+    }
+}
+
+/// The helper has stopped with its session: so does this process, for the shell that waits for it; then both go on.
+fn stop_too(helper: Pid) {
+    let own_session = getsid(None).ok();
+    // With nobody in this session to continue us, stopping would be for ever.
+    if own_session.is_some() && own_session == getsid(Some(getppid())).ok() {
+        let _ = raise(Signal::SIGSTOP);
+    }
+    let _ = kill(helper, Signal::SIGCONT);
+}
