@@ -116,9 +116,13 @@ fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word
         return keep_session(pam, &name, socket);
     }
     talk::say(socket, &Word::Accepted).map_err(failed("send"))?;
-    // Cleaning up after the modules must not take the processor from what starts now.
-    let _ = process::set_nice(0, 19);
+    yield_to_others();
     Ok(())
+}
+
+/// What is left, cleaning up after the modules, must not take the processor from those who were waiting for the answer.
+fn yield_to_others() {
+    let _ = process::set_nice(0, 19);
 }
 
 /// A module can map one user to another (PAM_USER): the grant is not the other's.
@@ -223,6 +227,7 @@ fn keep_session(mut pam: Pam, name: &CStr, socket: &OwnedFd) -> Result<(), Word>
         while !matches!(talk::listen(socket), Reply::Close) {}
     }
     close(&mut pam);
+    yield_to_others();
     talk::say(socket, &Word::Closed).map_err(failed("send"))
 }
 
