@@ -12,7 +12,7 @@ NUMBER = {name: pair[ARM] for name, pair in {
     "pivot_root": (155, 41), "perf_event_open": (298, 241), "bpf": (321, 280), "userfaultfd": (323, 282),
     "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "migrate_pages": (256, 238), "kexec_load": (246, 104),
     "finit_module": (313, 273), "sched_setattr": (314, 274), "keyctl": (250, 219), "quotactl": (179, 60),
-    "ioprio_set": (251, 30), "fcntl": (72, 25)}.items()}
+    "ioprio_set": (251, 30), "fcntl": (72, 25), "settimeofday": (164, 170)}.items()}
 NULL = ctypes.c_void_p(0)
 
 
@@ -107,7 +107,7 @@ def load_program(kind):
 buffer = ctypes.create_string_buffer(256)
 now = struct.pack("=qq", 1700000000, 0)
 CALLS = {
-    "settimeofday": lambda: call(libc.settimeofday, ctypes.create_string_buffer(now), NULL),
+    "settimeofday": lambda: raw("settimeofday", ctypes.create_string_buffer(now), NULL),
     "so_priority": lambda: setsockopt(1, 12, 7),
     "so_rcvbufforce": lambda: setsockopt(1, 33, 1 << 20),
     "so_mark": lambda: setsockopt(1, 36, 1),
@@ -124,6 +124,7 @@ CALLS = {
         "0200000001000600ffffffff02000400dd05000004000400ffffffff10000400ffffffff20000400ffffffff")),
     "noatime": lambda path: os.open(path, os.O_RDONLY | os.O_NOATIME),
     "pivot_root": lambda: raw("pivot_root", b"/", b"/"),
+    "swapon": lambda path: call(libc.swapon, path.encode(), 0),
     "quota": lambda: raw("quotactl", 0x800007 << 8, b"/dev/loop0", 0, buffer),
     "lease": lambda path: raw("fcntl", os.open(path, os.O_RDONLY), 1024, 0),
     "fanotify": lambda: call(libc.fanotify_init, 4, 0),
@@ -148,7 +149,7 @@ CALLS = {
     "module": lambda: raw("finit_module", os.open("/dev/null", os.O_RDONLY), b"", 0),
     "acct": lambda path: call(libc.acct, path.encode()),
     "ioperm": lambda: call(libc.ioperm, 0x70, 2, 1),
-    "key_chown": lambda: raw("keyctl", 4, -3, 0, -1),
+    "key_chown": lambda: (raw("keyctl", 1, NULL), raw("keyctl", 4, -3, 0, -1)),
     "userfaultfd": lambda: raw("userfaultfd", 0),
     "alarm": lambda: call(libc.timerfd_create, 9, 0),
     "queue": lambda key: call(libc.msgctl, libc.msgget(int(key, 16), 0), 0, NULL),

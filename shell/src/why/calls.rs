@@ -52,15 +52,20 @@ macro_rules! calls {
 use At::{Address, File, Folder, Nothing, Path, Process, Text};
 use Trap::{Always, Bits, Requests, Values};
 
-/// CLONE_NEWTIME to CLONE_NEWNET, without CLONE_NEWUSER, which asks for none.
+/// CLONE_NEWNS to CLONE_NEWNET, without CLONE_NEWUSER, which asks for none.
 pub const NAMESPACES: u32 = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x2000_0000 | 0x4000_0000;
+/// CLONE_NEWTIME; in clone(2) it would be a signal.
+pub const NEW_TIME: u32 = 0x80;
 /// CLONE_NEWUSER.
 pub const NEW_USER: u32 = 0x1000_0000;
-/// Ranges of ioctl: block devices, SCSI, consoles, loop devices, virtual terminals, `X` and `f` of file systems, the
-/// real-time clock, network devices and wireless ones.
-const GUARDED: &[u8] = &[0x12, 0x22, 0x4b, 0x4c, 0x56, 0x58, 0x66, 0x70, 0x89, 0x8b];
-/// FIBMAP, TIOCSTI, TIOCCONS, TUNSETIFF.
-const SINGLE: &[u32] = &[1, 0x5412, 0x541d, 0x4004_54ca];
+/// Ranges of ioctl: block devices, SCSI, consoles, loop devices, NVMe, virtual terminals, `X`, `f` and `v` of file
+/// systems, the real-time clock, network devices and wireless ones, btrfs, the device mapper.
+const GUARDED: &[u8] = &[0x12, 0x22, 0x4b, 0x4c, 0x4e, 0x56, 0x58, 0x66, 0x70, 0x76, 0x89, 0x8b, 0x94, 0xfd];
+/// FIBMAP, TIOCSCTTY, TIOCSTI, TIOCCONS, TUNSETIFF, TUNSETPERSIST, TUNSETOWNER.
+const SINGLE: &[u32] = &[1, 0x540e, 0x5412, 0x541d, 0x4004_54ca, 0x4004_54cb, 0x4004_54cc];
+/// Of stat(2) and its like: by a path from the current folder. What walks a tree names files from an open folder, and
+/// is not slowed down.
+const FROM_HERE: &[u32] = &[libc::AT_FDCWD as u32];
 
 calls! {
     #[cfg(target_arch = "x86_64")] open SYS_open Always, Path(0);
@@ -94,6 +99,15 @@ calls! {
     #[cfg(target_arch = "x86_64")] utimes SYS_utimes Always, Path(0);
     utimensat SYS_utimensat Always, Folder(0, 1);
     truncate SYS_truncate Always, Path(0);
+    #[cfg(target_arch = "x86_64")] stat SYS_stat Always, Path(0);
+    #[cfg(target_arch = "x86_64")] lstat SYS_lstat Always, Path(0);
+    newfstatat SYS_newfstatat Values(0, FROM_HERE), Folder(0, 1);
+    statx SYS_statx Values(0, FROM_HERE), Folder(0, 1);
+    #[cfg(target_arch = "x86_64")] access SYS_access Always, Path(0);
+    faccessat SYS_faccessat Values(0, FROM_HERE), Folder(0, 1);
+    faccessat2 SYS_faccessat2 Values(0, FROM_HERE), Folder(0, 1);
+    #[cfg(target_arch = "x86_64")] readlink SYS_readlink Always, Path(0);
+    readlinkat SYS_readlinkat Values(0, FROM_HERE), Folder(0, 1);
     chdir SYS_chdir Always, Path(0);
     chroot SYS_chroot Always, Path(0);
     setxattr SYS_setxattr Always, Path(0);
@@ -117,6 +131,7 @@ calls! {
     swapon SYS_swapon Always, Path(0);
     swapoff SYS_swapoff Always, Path(0);
     quotactl SYS_quotactl Always, Nothing;
+    quotactl_fd SYS_quotactl_fd Always, Nothing;
     acct SYS_acct Always, Nothing;
     sethostname SYS_sethostname Always, Nothing;
     setdomainname SYS_setdomainname Always, Nothing;
@@ -138,6 +153,7 @@ calls! {
     vhangup SYS_vhangup Always, Nothing;
     unshare SYS_unshare Always, Nothing;
     clone SYS_clone Bits(0, NAMESPACES | NEW_USER), Nothing;
+    clone3 SYS_clone3 Always, Nothing;
     setns SYS_setns Always, Nothing;
     setuid SYS_setuid Always, Nothing;
     setreuid SYS_setreuid Always, Nothing;
@@ -147,7 +163,7 @@ calls! {
     setresgid SYS_setresgid Always, Nothing;
     setgroups SYS_setgroups Always, Nothing;
     capset SYS_capset Always, Nothing;
-    prctl SYS_prctl Values(0, &[24, 28, 35]), Nothing; // PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_MM
+    prctl SYS_prctl Values(0, &[24, 28, 35, 47]), Nothing; // PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_MM, PR_CAP_AMBIENT
     setpriority SYS_setpriority Always, Nothing;
     sched_setscheduler SYS_sched_setscheduler Always, Process(0);
     sched_setparam SYS_sched_setparam Always, Process(0);
@@ -178,10 +194,17 @@ calls! {
     pidfd_getfd SYS_pidfd_getfd Always, Nothing;
     migrate_pages SYS_migrate_pages Always, Process(0);
     move_pages SYS_move_pages Always, Process(0);
+    mbind SYS_mbind Bits(5, 4), Nothing; // MPOL_MF_MOVE_ALL
+    process_madvise SYS_process_madvise Always, Nothing;
     socket SYS_socket Always, Nothing;
+    connect SYS_connect Always, Address(1, 2);
+    sendmsg SYS_sendmsg Always, Nothing;
+    mq_open SYS_mq_open Always, Text(0);
+    mq_unlink SYS_mq_unlink Always, Text(0);
     bind SYS_bind Always, Address(1, 2);
     setsockopt SYS_setsockopt Always, Nothing;
     getsockopt SYS_getsockopt Values(1, &[0, 41]), Nothing; // SOL_IP and SOL_IPV6: the tables of iptables
+    fanotify_mark SYS_fanotify_mark Always, Nothing;
     fanotify_init SYS_fanotify_init Always, Nothing;
     perf_event_open SYS_perf_event_open Always, Nothing;
     bpf SYS_bpf Always, Nothing;

@@ -2,6 +2,7 @@
 //! cannot be seen from here.
 
 use super::object::{File, Lacks, Obstacle, Stat};
+use super::proc;
 use super::rules::{Reach, Refusal, Verdict};
 use std::path::Path;
 
@@ -10,16 +11,16 @@ const OVERFLOW: u32 = 65534;
 
 pub fn judge(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
     let call = refusal.call;
+    if let Some(verdict) = proc::judge(refusal, file) {
+        return Some(verdict);
+    }
     match refusal.errno {
         // Of what is open, its mode has been looked at before.
-        _ if ["fcntl", "ioctl"].contains(&call) => return None,
+        _ if ["fcntl", "ioctl", "write", "fanotify_mark"].contains(&call) => return None,
         libc::EROFS => return Some(Verdict::no_capability(format!("{} is on a read-only mount", place(file)))),
         libc::EACCES => {}
         libc::EPERM => return not_permitted(refusal, file),
         _ => return None,
-    }
-    if let Some(verdict) = kernel_file(refusal, file) {
-        return Some(verdict);
     }
     let on = |flag: &str| refusal.mount.iter().any(|own| own == flag);
     match &file.obstacle {
@@ -46,13 +47,14 @@ fn by_mode(refusal: &Refusal<'_>, obstacle: &Obstacle) -> Verdict {
         Lacks::Search => "be searched",
         Lacks::Read => "be read",
         Lacks::Write => "be written",
+        Lacks::ReadAndWrite => "be read and written",
         Lacks::Execute => "be executed",
     };
     let cause = format!("{shown} ({}) may not {may} by this user", owner(*stat));
     let needs: &[&str] = match lacks {
         Lacks::Search => &["DAC_READ_SEARCH", "DAC_OVERRIDE"],
         Lacks::Read => &["DAC_READ_SEARCH", "DAC_OVERRIDE"],
-        Lacks::Write => &["DAC_OVERRIDE"],
+        Lacks::Write | Lacks::ReadAndWrite => &["DAC_OVERRIDE"],
         Lacks::Execute if stat.mode & 0o111 == 0 => {
             return Verdict::no_capability(format!("{shown} ({}) is no program: nobody may execute it", owner(*stat)));
         }
@@ -78,7 +80,11 @@ fn not_permitted(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
         "chmod" | "fchmod" | "fchmodat" | "utime" | "utimes" | "utimensat" if !own => {
             Some(owners(refusal, file, &["FOWNER"]))
         }
-        "chown" | "lchown" | "fchown" | "fchownat" => Some(owners(refusal, file, &["CHOWN"])),
+        "chown" | "lchown" | "fchown" | "fchownat" => {
+            let verdict = owners(refusal, file, &["CHOWN"]);
+            // The new owner is an id that no isolated session of one user knows.
+            Some(if refusal.isolated { verdict } else { Verdict { reach: Reach::Machine, ..verdict } })
+        }
         // fs/namei.c: may_linkat, with fs.protected_hardlinks
         "link" | "linkat" if !own => {
             Some(owners(refusal, file, &["FOWNER"]).because("fs.protected_hardlinks keeps files of others from it"))
@@ -116,30 +122,6 @@ fn attribute(refusal: &Refusal<'_>, file: &File) -> Verdict {
     }
 }
 
-/// Files of the kernel's own that look at more than a mode.
-fn kernel_file(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
-    let path = file.path.to_str()?;
-    if let Some(name) = path.strip_prefix("/proc/sys/") {
-        return Some(match name {
-            // net/sysctl_net.c: net_ctl_permissions
-            _ if name.starts_with("net/") => Verdict::needs(&["NET_ADMIN"], Reach::Network),
-            "kernel/ns_last_pid" => Verdict::needs(&["CHECKPOINT_RESTORE", "SYS_ADMIN"], Reach::Session),
-            _ => Verdict::no_capability(format!("{path} is for uid 0 of the machine: no capability opens it")),
-        });
-    }
-    let (process, what) = path.strip_prefix("/proc/")?.split_once('/')?;
-    process.parse::<i32>().ok()?;
-    match what.rsplit('/').next()? {
-        "oom_score_adj" if refusal.call == "write" => {
-            Some(Verdict::needs(&["SYS_RESOURCE"], Reach::Machine).because("the value is lower than it may be made"))
-        }
-        _ if file.stat.is_some_and(|stat| stat.uid != refusal.who.uid) => {
-            Some(Verdict::needs(&["SYS_PTRACE"], Reach::Session).because("the process belongs to somebody else"))
-        }
-        _ => None,
-    }
-}
-
 /// What an owner may do and this user is not: capable_wrt_inode_uidgid.
 fn owners(refusal: &Refusal<'_>, file: &File, needs: &[&str]) -> Verdict {
     let stat = file.stat.unwrap_or(Stat { uid: OVERFLOW, gid: OVERFLOW, mode: 0, is_folder: false, is_device: false });
@@ -152,12 +134,14 @@ fn fixed(file: &File) -> Verdict {
         .unsure()
 }
 
-/// A capability of the session reaches files whose owner and group the session knows.
+/// A capability of a session reaches files whose owner and group the session knows (capable_wrt_inode_uidgid): in an
+/// isolated one all but the unmapped, and seen from the machine's own namespace none but the user's own.
 fn reach(refusal: &Refusal<'_>, stat: Stat) -> Reach {
-    match refusal.isolated && (stat.uid == OVERFLOW || stat.gid == OVERFLOW) {
-        true => Reach::Machine,
-        false => Reach::Session,
-    }
+    let known = match refusal.isolated {
+        true => stat.uid != OVERFLOW && stat.gid != OVERFLOW,
+        false => stat.uid == refusal.who.uid && stat.gid == refusal.who.gid,
+    };
+    if known { Reach::Session } else { Reach::Machine }
 }
 
 fn owner(stat: Stat) -> String {
@@ -204,6 +188,7 @@ mod tests {
             isolated,
             mount: &mount,
             port_floor: 1024,
+            release: (6, 18),
             memory: b"trusted.x",
         };
         super::super::rules::judge(&refusal).unwrap_or_else(|| panic!("{call}"))
@@ -238,10 +223,7 @@ mod tests {
         ] {
             let obstacle = Some(Obstacle { path: "/x".into(), stat: stat(0, mode), lacks });
             let verdict = ask("openat", EACCES, File { obstacle, ..file("/x", 0, mode) }, &[], false);
-            assert_eq!(
-                (names(&verdict).as_str(), verdict.reach == Reach::Session || verdict.needs.is_empty()),
-                (wanted, true)
-            );
+            assert_eq!((names(&verdict).as_str(), verdict.reach == Reach::Machine), (wanted, true));
         }
         let obstacle = Some(Obstacle { path: "/x".into(), stat: stat(OVERFLOW, 0o600), lacks: Lacks::Read });
         assert_eq!(
@@ -263,13 +245,5 @@ mod tests {
         assert!(!ask("openat", EPERM, file("/x", 1000, 0o644), &[], false).sure);
         assert_eq!(names(&ask("setxattr", EPERM, file("/x", 1000, 0o644), &[], false)), "SYS_ADMIN");
         assert_eq!(names(&ask("openat", EPERM, file("/dev/kmsg", 0, 0o644), &[], false)), "SYSLOG");
-    }
-
-    #[test]
-    fn the_kernels_own_files_ask_for_more_than_a_mode() {
-        let needs = |path: &str| names(&ask("openat", EACCES, file(path, 0, 0o644), &[], true));
-        assert_eq!(needs("/proc/sys/net/ipv4/ip_forward"), "NET_ADMIN");
-        assert_eq!(needs("/proc/sys/kernel/core_pattern"), "");
-        assert_eq!(needs("/proc/1/environ"), "SYS_PTRACE");
     }
 }

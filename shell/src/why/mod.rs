@@ -1,6 +1,7 @@
 //! `caplet why`: runs a command as `run` does, watched from inside its session, and explains what it was refused. This
 //! file is the part outside: it stands in for the helper at the terminal, hears the watcher's report, and tells.
 
+mod arguments;
 mod calls;
 mod explain;
 mod files;
@@ -8,9 +9,12 @@ mod filter;
 mod inside;
 mod netlink;
 mod object;
+mod proc;
 mod report;
 mod rules;
+mod table;
 mod text;
+mod watcher;
 
 use crate::cli;
 use crate::front::start_helper;

@@ -16,6 +16,8 @@ pub struct Who {
     pub groups: Vec<u32>,
     pub effective: u64,
     pub permitted: u64,
+    /// Who traces it; 0: nobody.
+    pub tracer: i32,
 }
 
 impl Who {
@@ -37,6 +39,7 @@ impl Who {
                 "Uid" => who.uid = number(3),
                 "Gid" => who.gid = number(3),
                 "Groups" => who.groups = value.split_whitespace().filter_map(|n| n.parse().ok()).collect(),
+                "TracerPid" => who.tracer = number(0) as i32,
                 "CapEff" => who.effective = set(),
                 "CapPrm" => who.permitted = set(),
                 _ => {}
@@ -60,6 +63,8 @@ pub enum Object {
         uid: Option<u32>,
     },
     Port(u16),
+    /// A port of AF_VSOCK.
+    VsockPort(u16),
     /// A socket's address of another kind.
     Address(u16),
     Text(String),
@@ -125,6 +130,8 @@ pub enum Lacks {
     Search,
     Read,
     Write,
+    /// Both of the two before.
+    ReadAndWrite,
     Execute,
 }
 
@@ -191,9 +198,15 @@ pub fn look(base: &Path, path: &str, want: Want, who: &Who) -> File {
     let (Want::Open(bits) | Want::Make(bits)) = want else { return file };
     match (file.stat, file.folder) {
         (Some(stat), _) => {
-            let lacking = [(4, Lacks::Read), (2, Lacks::Write), (1, Lacks::Execute)];
-            let lacks = lacking.into_iter().find(|(bit, _)| bits & bit != 0 && !stat.gives(who, *bit));
-            file.obstacle = lacks.map(|(_, lacks)| Obstacle { path: plain, stat, lacks });
+            // The kernel asks for all bits in one: who wants to write, too, is not helped by what overrides reading.
+            let lacks = match bits & 6 {
+                _ if stat.gives(who, bits) => None,
+                6 => Some(Lacks::ReadAndWrite),
+                4 => Some(Lacks::Read),
+                2 => Some(Lacks::Write),
+                _ => Some(Lacks::Execute),
+            };
+            file.obstacle = lacks.map(|lacks| Obstacle { path: plain, stat, lacks });
         }
         (None, Some(stat)) if matches!(want, Want::Make(_)) && !stat.gives(who, 2) => {
             plain.pop();
@@ -223,9 +236,21 @@ pub fn mount_flags(table: &str, path: &Path) -> Vec<String> {
     best.1
 }
 
+/// The path of an address of AF_UNIX that has one.
+pub fn socket_path(bytes: &[u8]) -> Option<String> {
+    let (family, path) = bytes.split_at_checked(2)?;
+    let path = path.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
+    (family == 1u16.to_ne_bytes()).then(|| String::from_utf8_lossy(path).into_owned())
+}
+
 /// The socket address that a call named.
 pub fn address(bytes: &[u8]) -> Object {
     match bytes {
+        // struct sockaddr_vm: the port is a whole number there.
+        [a, b, _, _, port @ ..] if u16::from_ne_bytes([*a, *b]) == 40 => {
+            let port = port.first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
+            u16::try_from(port).map_or(Object::Address(40), Object::VsockPort)
+        }
         [a, b, c, d, ..] => match u16::from_ne_bytes([*a, *b]) {
             2 | 10 => Object::Port(u16::from_be_bytes([*c, *d])),
             family => Object::Address(family),

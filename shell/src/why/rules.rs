@@ -2,16 +2,13 @@
 //! them, and what else it may be. Written from the kernel's own checks; the source of each stands at its row. Files have
 //! a module of their own.
 
-use super::calls::{NAMESPACES, NEW_USER};
 use super::files;
 use super::object::{Object, Who};
+use super::table::{RULES, Rule};
 use caplet_policy::capability::{CapList, CapSet};
 
 pub const EPERM: i32 = libc::EPERM;
 pub const EACCES: i32 = libc::EACCES;
-const EINVAL: i32 = libc::EINVAL;
-const ENOMEM: i32 = libc::ENOMEM;
-const EAGAIN: i32 = libc::EAGAIN;
 
 /// A call that failed, and what it was about.
 #[derive(Debug)]
@@ -27,7 +24,9 @@ pub struct Refusal<'a> {
     pub mount: &'a [String],
     /// net.ipv4.ip_unprivileged_port_start
     pub port_floor: u16,
-    /// A few bytes that an argument points to: the sets of capset(2).
+    /// Of the kernel.
+    pub release: (u32, u32),
+    /// A few bytes that an argument points to: the sets of capset(2), the credentials of sendmsg(2), `union bpf_attr`.
     pub memory: &'a [u8],
 }
 
@@ -40,6 +39,9 @@ pub enum Reach {
     Session,
     /// That of the network namespace: an isolated session's own is enough where it has a network of its own.
     Network,
+    /// That of whoever the object belongs to: the session's for what is in an isolated one, else the machine's. In rows
+    /// alone: a verdict says which.
+    Others,
 }
 
 /// What a refusal means.
@@ -81,212 +83,9 @@ fn set(names: &str) -> CapSet {
     list.names
 }
 
-/// When a row fits, besides call and errno.
-#[derive(Debug, Clone, Copy)]
-enum When {
-    Any,
-    /// Argument N, its low 32 bits, is one of these.
-    Is(usize, &'static [u32]),
-    /// Argument N has one of these bits.
-    Has(usize, u32),
-    /// Argument N under this mask is one of these.
-    Masked(usize, u32, &'static [u32]),
-    /// Argument N from here to there.
-    Between(usize, u32, u32),
-    Both(&'static When, &'static When),
-    /// The process that it is about belongs to somebody else, or none is known.
-    Foreign,
-    /// The text is one of these.
-    Named(&'static [&'static str]),
-}
-
-struct Rule {
-    calls: &'static [&'static str],
-    errno: &'static [i32],
-    when: When,
-    /// Each is enough; empty: none helps.
-    needs: &'static [&'static str],
-    reach: Reach,
-    sure: bool,
-    cause: &'static str,
-}
-
-/// File systems that a user namespace may mount: FS_USERNS_MOUNT of `fs/*`.
-const MOUNTED_BY_USERS: &[&str] = &[
-    "tmpfs", "ramfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "fuse", "fuse.", "bpf",
-    "binder", "aufs",
-];
-/// MS_REMOUNT, MS_BIND, MS_MOVE, MS_UNBINDABLE to MS_SHARED: no new file system.
-const NO_NEW_MOUNT: u32 = 32 | 4096 | 8192 | (1 << 17) | (1 << 18) | (1 << 19) | (1 << 20);
-const S_IFMT: u32 = libc::S_IFMT;
-
-macro_rules! rules {
-    (@sure sure) => { true };
-    (@sure perhaps) => { false };
-    ($($($call:ident)+ : $($errno:ident)+, $when:expr => [$($need:literal),*] $reach:ident $sure:ident $cause:literal;)*) => {
-        static RULES: &[Rule] = &[$(Rule {
-            calls: &[$(stringify!($call)),+],
-            errno: &[$($errno),+],
-            when: $when,
-            needs: &[$($need),*],
-            reach: Reach::$reach,
-            sure: rules!(@sure $sure),
-            cause: $cause,
-        }),*];
-    };
-}
-
-use When::{Any, Between, Both, Foreign, Has, Is, Masked, Named};
-
-// The first row that fits counts.
-rules! {
-    // kernel/time/time.c, kernel/time/posix-timers.c: security_settime64 -> capable(CAP_SYS_TIME)
-    clock_settime settimeofday clock_adjtime adjtimex: EPERM, Any => ["SYS_TIME"] Machine sure "";
-    // drivers/rtc/dev.c: RTC_SET_TIME, RTC_EPOCH_SET; RTC_IRQP_SET and RTC_PIE_ON
-    ioctl: EACCES, Is(1, &[0x4024_700a, 0x4008_700e]) => ["SYS_TIME"] Machine sure "";
-    ioctl: EACCES, Is(1, &[0x4008_700c, 0x7005]) => ["SYS_RESOURCE"] Machine sure "";
-    // kernel/time/alarmtimer.c, fs/timerfd.c
-    timerfd_create timer_create: EPERM, Any => ["WAKE_ALARM"] Machine sure "";
-
-    // kernel/sys.c: ns_capable(uts_ns->user_ns)
-    sethostname setdomainname: EPERM, Any => ["SYS_ADMIN"] Session sure "";
-    // fs/namespace.c: may_mount; fs/super.c: mount_capable
-    mount: EPERM, Has(3, NO_NEW_MOUNT) => ["SYS_ADMIN"] Session sure "";
-    mount fsopen: EPERM, Named(MOUNTED_BY_USERS) => ["SYS_ADMIN"] Session sure "";
-    mount: EPERM, Any => ["SYS_ADMIN"] Machine sure "a file system of this type is mounted by the machine's root alone";
-    umount2 pivot_root open_tree move_mount fsmount fspick fsopen mount_setattr: EPERM, Any => ["SYS_ADMIN"] Session sure "";
-    // mm/swapfile.c, fs/quota, kernel/acct.c
-    swapon swapoff: EPERM, Any => ["SYS_ADMIN"] Machine sure "";
-    quotactl: EPERM, Any => ["SYS_ADMIN"] Machine sure "";
-    acct: EPERM, Any => ["SYS_PACCT"] Machine sure "";
-    // kernel/reboot.c: ns_capable(pid_ns->user_ns)
-    reboot: EPERM, Any => ["SYS_BOOT"] Session sure "";
-    kexec_load kexec_file_load: EPERM, Any => ["SYS_BOOT"] Machine sure "";
-    // kernel/module/main.c
-    init_module finit_module delete_module: EPERM, Any => ["SYS_MODULE"] Machine sure "";
-    // arch/x86/kernel/ioport.c
-    ioperm iopl: EPERM, Any => ["SYS_RAWIO"] Machine sure "";
-    // kernel/printk/printk.c: check_syslog_permissions
-    syslog: EPERM, Any => ["SYSLOG"] Machine sure "";
-    // fs/open.c
-    vhangup: EPERM, Any => ["SYS_TTY_CONFIG"] Machine sure "";
-    chroot: EPERM, Any => ["SYS_CHROOT"] Session sure "";
-
-    // kernel/fork.c, kernel/nsproxy.c
-    unshare clone: EPERM, Has(0, NEW_USER) => [] Session sure
-        "this session, or this machine, lets nobody make user namespaces (nested_userns, user.max_user_namespaces)";
-    unshare clone: EPERM, Has(0, NAMESPACES) => ["SYS_ADMIN"] Session sure "";
-    setns: EPERM, Any => ["SYS_ADMIN"] Session perhaps "the namespace may also belong to somebody else: then the machine's own is asked for";
-
-    // kernel/sys.c, kernel/groups.c; kernel/user_namespace.c: make_kuid
-    setuid setreuid setresuid: EPERM, Any => ["SETUID"] Session sure "";
-    setgid setregid setresgid: EPERM, Any => ["SETGID"] Session sure "";
-    setgroups: EPERM, Any => ["SETGID"] Session perhaps "in a session without ids of its own (subids) the kernel refuses it even so";
-    setuid setreuid setresuid setgid setregid setresgid setgroups: EINVAL, Any => [] Session sure
-        "this session knows no such id: no capability helps, only a range of ids (subids = true in its profile)";
-    chown lchown fchown fchownat: EINVAL, Any => [] Session sure
-        "this session knows no such id: no capability helps, only a range of ids (subids = true in its profile)";
-
-    // kernel/sys.c: set_one_prio, can_nice
-    setpriority: EACCES, Any => ["SYS_NICE"] Machine sure "";
-    setpriority: EPERM, Any => ["SYS_NICE"] Session sure "the process belongs to somebody else";
-    // kernel/sched/syscalls.c: user_check_sched_setscheduler; block/ioprio.c
-    sched_setscheduler sched_setparam sched_setattr: EPERM, Any => ["SYS_NICE"] Machine sure "";
-    sched_setaffinity: EPERM, Any => ["SYS_NICE"] Session sure "the process belongs to somebody else";
-    ioprio_set: EPERM, Masked(2, 0xe000, &[0x2000]) => ["SYS_NICE", "SYS_ADMIN"] Machine sure "";
-    ioprio_set: EPERM, Any => ["SYS_NICE"] Session sure "the process belongs to somebody else";
-    // kernel/sys.c: do_prlimit, check_prlimit_permission
-    setrlimit: EPERM, Any => ["SYS_RESOURCE"] Machine sure "a hard limit is never raised without it (PAM's limits, or `limits` of the profile, set it)";
-    prlimit64: EPERM, Foreign => ["SYS_RESOURCE"] Session sure "the process belongs to somebody else";
-    prlimit64: EPERM, Any => ["SYS_RESOURCE"] Machine sure "a hard limit is never raised without it (PAM's limits, or `limits` of the profile, set it)";
-    // mm/mlock.c: can_do_mlock; rlimit
-    mlock mlock2 mlockall: EPERM, Any => ["IPC_LOCK"] Machine sure "the limit on locked memory is 0 (ulimit -l)";
-    mlock mlock2 mlockall: ENOMEM EAGAIN, Any => ["IPC_LOCK"] Machine perhaps "more than the limit on locked memory (ulimit -l), or than there is";
-    // ipc/shm.c, ipc/util.c: ipcperms, ipcctl_obtain_check
-    shmget: EPERM, Has(2, 0o4000) => ["IPC_LOCK"] Machine sure "huge pages; or the group of vm.hugetlb_shm_group";
-    shmctl: EPERM, Is(1, &[11, 12]) => ["IPC_LOCK"] Session sure "";
-    shmctl semctl msgctl: EPERM, Any => ["SYS_ADMIN"] Session sure "it belongs to somebody else";
-    shmget shmat shmctl semget semctl msgget msgctl: EACCES, Any => ["IPC_OWNER"] Session sure "it belongs to somebody else";
-
-    // kernel/signal.c: check_kill_permission
-    kill tkill tgkill rt_sigqueueinfo pidfd_send_signal: EPERM, Any => ["KILL"] Session sure "";
-    // kernel/ptrace.c: __ptrace_may_access
-    ptrace: EPERM, Is(0, &[0]) => [] Session sure "it is being traced already: by caplet why";
-    ptrace: EPERM, Is(0, &[16, 0x4206]) => ["SYS_PTRACE"] Session perhaps "one that is traced already (a child of the watched command is) is refused to everybody, and kernel.yama.ptrace_scope may ask for more";
-    process_vm_readv process_vm_writev kcmp pidfd_getfd: EPERM, Any => ["SYS_PTRACE"] Session sure "";
-    migrate_pages move_pages: EPERM, Any => ["SYS_PTRACE,SYS_NICE"] Session sure "";
-
-    // net/ipv4/af_inet.c, net/packet/af_packet.c, net/key/af_key.c, net/xdp/xsk.c
-    socket: EPERM, Is(0, &[17, 44]) => ["NET_RAW"] Network sure "";
-    socket: EPERM, Is(0, &[15]) => ["NET_ADMIN"] Network sure "";
-    socket: EPERM, Masked(1, 0xf, &[3]) => ["NET_RAW"] Network sure "";
-    socket: EACCES, Both(&Is(0, &[2, 10]), &Is(2, &[1, 58])) => [] Network sure
-        "ICMP without privilege is for the groups of net.ipv4.ping_group_range; a raw socket, which NET_RAW opens, is another call";
-    // net/core/sock.c: capable() for *FORCE and SO_DEBUG, ns_capable() for the rest
-    setsockopt: EPERM EACCES, Both(&Is(1, &[1]), &Is(2, &[1, 32, 33, 46, 70])) => ["NET_ADMIN"] Machine sure "many programs ask for it, and go on without";
-    setsockopt: EPERM, Both(&Is(1, &[1]), &Is(2, &[12, 36])) => ["NET_ADMIN", "NET_RAW"] Network sure "";
-    setsockopt: EPERM, Both(&Is(1, &[1]), &Is(2, &[25])) => ["NET_RAW"] Network sure "";
-    setsockopt: EPERM, Is(1, &[1]) => ["NET_ADMIN"] Network perhaps "";
-    // net/ipv4/ip_sockglue.c, net/ipv6/ipv6_sockglue.c; netfilter's tables; net/ipv4/tcp.c
-    setsockopt: EPERM, Both(&Is(1, &[0]), &Is(2, &[19])) => ["NET_RAW", "NET_ADMIN"] Network sure "";
-    setsockopt: EPERM, Both(&Is(1, &[41]), &Is(2, &[75])) => ["NET_RAW", "NET_ADMIN"] Network sure "";
-    setsockopt getsockopt: EPERM, Both(&Is(1, &[0, 41]), &Between(2, 64, 100)) => ["NET_ADMIN"] Network sure "";
-    setsockopt getsockopt: EPERM, Any => ["NET_ADMIN"] Network perhaps "";
-    // net/core/dev_ioctl.c, net/ipv4/fib_frontend.c, net/bridge/br_ioctl.c, drivers/net/tun.c
-    ioctl: EPERM, Masked(1, 0xff00, &[0x8900, 0x8b00]) => ["NET_ADMIN"] Network sure "";
-    ioctl: EPERM, Is(1, &[0x4004_54ca]) => ["NET_ADMIN"] Network sure "the device may also belong to somebody else";
-    // fs/ioctl.c: vfs_fileattr_set; FITRIM, FIFREEZE, FITHAW, FIBMAP
-    ioctl: EPERM, Is(1, &[0x4008_6602, 0x401c_5820]) => ["LINUX_IMMUTABLE", "FOWNER"] Machine perhaps
-        "LINUX_IMMUTABLE for +i and +a, FOWNER for a file of somebody else";
-    ioctl: EPERM, Is(1, &[0xc018_5879, 0xc004_5877, 0xc004_5878]) => ["SYS_ADMIN"] Machine sure "";
-    ioctl: EPERM, Is(1, &[1]) => ["SYS_RAWIO"] Machine sure "";
-    // drivers/scsi, block/ioctl.c, drivers/block/loop.c, drivers/tty
-    ioctl: EPERM, Masked(1, 0xff00, &[0x2200]) => ["SYS_RAWIO"] Machine sure "";
-    ioctl: EPERM EACCES, Masked(1, 0xff00, &[0x1200, 0x4c00]) => ["SYS_ADMIN"] Machine sure "";
-    ioctl: EPERM, Masked(1, 0xff00, &[0x4b00, 0x5600]) => ["SYS_TTY_CONFIG"] Machine sure "";
-    ioctl: EPERM, Is(1, &[0x5412, 0x541d]) => ["SYS_ADMIN"] Machine sure "";
-
-    // fs/notify/fanotify, kernel/events/core.c, kernel/bpf/syscall.c
-    fanotify_init: EPERM, Any => ["SYS_ADMIN"] Machine sure "";
-    perf_event_open: EPERM EACCES, Any => ["PERFMON", "SYS_ADMIN"] Machine sure "kernel.perf_event_paranoid says what is free";
-    bpf: EPERM, Is(0, &[11, 12, 13, 14, 19, 23, 30, 31]) => ["SYS_ADMIN"] Machine sure "";
-    bpf: EPERM, Is(0, &[5]) => ["BPF,PERFMON", "BPF,NET_ADMIN", "SYS_ADMIN"] Machine perhaps "it depends on the program's type";
-    bpf: EPERM, Any => ["BPF", "SYS_ADMIN"] Machine sure "";
-    // fs/userfaultfd.c, io_uring/io_uring.c, fs/fhandle.c
-    userfaultfd: EPERM, Any => ["SYS_PTRACE"] Machine sure "UFFD_USER_MODE_ONLY is free";
-    io_uring_setup: EPERM, Any => ["SYS_ADMIN"] Machine sure "kernel.io_uring_disabled keeps it from others";
-    open_by_handle_at: EPERM, Any => ["DAC_READ_SEARCH"] Machine sure "";
-    // fs/locks.c, fs/pipe.c
-    fcntl: EACCES, Is(1, &[1024]) => ["LEASE"] Machine sure "the file belongs to somebody else";
-    fcntl: EPERM, Is(1, &[1031]) => ["SYS_RESOURCE"] Machine sure "more than fs.pipe-max-size";
-    // security/keys/keyctl.c
-    keyctl: EACCES EPERM, Any => ["SYS_ADMIN"] Machine sure "the key belongs to somebody else";
-    // security/commoncap.c: cap_prctl; kernel/sys.c: prctl_set_mm
-    prctl: EPERM, Is(0, &[24, 28]) => ["SETPCAP"] Session sure "";
-    prctl: EPERM, Is(0, &[35]) => ["SYS_RESOURCE"] Machine sure "";
-    // fs/namei.c: vfs_mknod
-    mknod: EPERM, Masked(1, S_IFMT, &[libc::S_IFCHR, libc::S_IFBLK]) => ["MKNOD"] Machine sure "";
-    mknodat: EPERM, Masked(2, S_IFMT, &[libc::S_IFCHR, libc::S_IFBLK]) => ["MKNOD"] Machine sure "";
-}
-
-impl When {
-    fn fits(self, refusal: &Refusal<'_>) -> bool {
-        let arg = |n: usize| refusal.args[n] as u32;
-        match self {
-            Self::Any => true,
-            Self::Is(n, values) => values.contains(&arg(n)),
-            Self::Has(n, bits) => arg(n) & bits != 0,
-            Self::Masked(n, mask, values) => values.contains(&(arg(n) & mask)),
-            Self::Between(n, first, last) => (first..=last).contains(&arg(n)),
-            Self::Both(one, other) => one.fits(refusal) && other.fits(refusal),
-            Self::Foreign => {
-                matches!(refusal.object, Object::Process { uid, .. } if uid.is_none_or(|uid| uid != refusal.who.uid))
-            }
-            Self::Named(names) => {
-                matches!(refusal.object, Object::Text(text) if names.iter().any(|name| name == text || name.ends_with('.') && text.starts_with(name)))
-            }
-        }
-    }
+/// Whether some row is about this error of this call.
+pub fn knows(call: &str, errno: i32) -> bool {
+    RULES.iter().any(|rule| rule.errno.contains(&errno) && rule.calls.contains(&call))
 }
 
 /// What a refusal means; `None`: it is no refusal, or none for want of a capability.
@@ -298,7 +97,12 @@ pub fn judge(refusal: &Refusal<'_>) -> Option<Verdict> {
         let rule = RULES.iter().find(fits)?;
         let needs = rule.needs.iter().map(|names| set(names)).collect();
         let cause = Some(rule.cause.to_owned()).filter(|cause| !cause.is_empty());
-        Some(Verdict { needs, reach: rule.reach, sure: rule.sure, cause })
+        let reach = match (rule.reach, refusal.isolated) {
+            (Reach::Others, true) => Reach::Session,
+            (Reach::Others, false) => Reach::Machine,
+            (reach, _) => reach,
+        };
+        Some(Verdict { needs, reach, sure: rule.sure, cause })
     })
 }
 
@@ -315,10 +119,65 @@ fn special(refusal: &Refusal<'_>) -> Option<Verdict> {
         ("bind", EPERM, Object::Address(16)) => {
             Some(Verdict::needs(&["NET_ADMIN", "AUDIT_READ"], Reach::Network).unsure())
         }
+        // net/vmw_vsock/af_vsock.c: LAST_RESERVED_PORT
+        ("bind", EACCES, Object::VsockPort(0..=1023)) => {
+            Some(Verdict::needs(&["NET_BIND_SERVICE"], Reach::Machine).because("ports below 1024 of AF_VSOCK"))
+        }
+        ("ptrace", EPERM, Object::Process { pid, .. }) if [16, 0x4206].contains(&(refusal.args[0] as u32)) => {
+            Some(attached(refusal, *pid))
+        }
         ("capset", EPERM, _) => Some(raised(refusal)),
+        ("bpf", EPERM, _) if refusal.args[0] == 5 => Some(program(refusal)),
+        ("sendmsg", EPERM, _) => credentials(refusal),
         (_, _, Object::File(file)) => files::judge(refusal, file),
         _ => None,
     }
+}
+
+/// kernel/ptrace.c: ptrace_attach. Who is traced is kept from everybody else.
+fn attached(refusal: &Refusal<'_>, pid: i32) -> Verdict {
+    let reach = if refusal.isolated { Reach::Session } else { Reach::Machine };
+    match Who::of(pid).map(|who| (who.tracer, who.uid == refusal.who.uid)) {
+        Some((tracer, _)) if tracer == std::process::id() as i32 => {
+            Verdict::no_capability("it is being traced already: by caplet why")
+        }
+        Some((tracer, _)) if tracer != 0 => Verdict::no_capability(format!("process {tracer} traces it already")),
+        Some((_, true)) => Verdict::needs(&["SYS_PTRACE"], reach).because(
+            "the process holds more than the one that asks (capabilities, or a file that it cannot read), or \
+             kernel.yama.ptrace_scope keeps it to its parents",
+        ),
+        _ => Verdict::needs(&["SYS_PTRACE"], reach),
+    }
+}
+
+/// kernel/bpf/syscall.c: bpf_prog_load; is_net_admin_prog_type, is_perfmon_prog_type. SYS_ADMIN stands for all of them.
+fn program(refusal: &Refusal<'_>) -> Verdict {
+    let kind = refusal.memory.first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
+    let needs: &[&str] = match kind {
+        // BPF_PROG_TYPE_EXT: both
+        28 => &["BPF,NET_ADMIN,PERFMON", "SYS_ADMIN"],
+        3 | 4 | 6 | 9..=16 | 18 | 19 | 22 | 23 | 25 | 32 => &["BPF,NET_ADMIN", "SYS_ADMIN"],
+        2 | 5 | 7 | 17 | 24 | 26 | 27 | 29 => &["BPF,PERFMON", "SYS_ADMIN"],
+        _ => &["BPF", "SYS_ADMIN"],
+    };
+    Verdict::needs(needs, Reach::Machine)
+}
+
+/// net/core/scm.c: scm_check_creds. `struct ucred`: pid, uid, gid.
+fn credentials(refusal: &Refusal<'_>) -> Option<Verdict> {
+    let word = |at: usize| refusal.memory.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+    let (pid, uid, gid) = (word(0)?, word(4)?, word(8)?);
+    let wanted = [
+        (pid != refusal.who.group as u32, "SYS_ADMIN"),
+        (uid != refusal.who.uid, "SETUID"),
+        (gid != refusal.who.gid, "SETGID"),
+    ];
+    // The kernel asks in this order, and stops at the first.
+    let (_, first) = wanted.into_iter().find(|(other, _)| *other)?;
+    let reach = if refusal.isolated { Reach::Session } else { Reach::Machine };
+    let all: Vec<&str> = wanted.iter().filter(|(other, _)| *other).map(|(_, name)| *name).collect();
+    let cause = format!("the credentials that it sends are not its own ({})", all.join(", "));
+    Some(Verdict::needs(&[first], reach).because(cause))
 }
 
 /// capset(2): what was to be raised and is not held. `struct __user_cap_data_struct`, twice: effective, permitted,
@@ -355,6 +214,7 @@ mod tests {
             isolated: true,
             mount: &[],
             port_floor: 1024,
+            release: (6, 18),
             memory: &[],
         })
     }
@@ -385,10 +245,10 @@ mod tests {
             ("unshare", &[0x1000_0000], EPERM, "", Session),
             ("shmget", &[0, 0, 0o4000], EPERM, "IPC_LOCK", Machine),
             ("setuid", &[0], EPERM, "SETUID", Session),
-            ("setuid", &[5], EINVAL, "", Session),
+            ("setuid", &[5], libc::EINVAL, "", Session),
             ("mknodat", &[0, 0, 0o020_644], EPERM, "MKNOD", Machine),
-            ("bpf", &[5], EPERM, "NET_ADMIN,BPF|PERFMON,BPF|SYS_ADMIN", Machine),
-            ("mlock", &[], ENOMEM, "IPC_LOCK", Machine),
+            ("bpf", &[5], EPERM, "BPF|SYS_ADMIN", Machine),
+            ("mlock", &[], libc::ENOMEM, "IPC_LOCK", Machine),
         ] {
             let (got, from) = needs(call, args, errno);
             let sorted = |text: &str| {
@@ -400,7 +260,7 @@ mod tests {
                 |text: &str| sorted(&text.split('|').map(|t| set(t).to_string()).collect::<Vec<_>>().join("|"));
             assert_eq!((sorted(&got), from), (canonical(wanted), reach), "{call} {args:?}");
         }
-        assert_eq!(ask("sched_setscheduler", [0; 6], EINVAL, &Object::Nothing), None);
+        assert_eq!(ask("sched_setscheduler", [0; 6], libc::EINVAL, &Object::Nothing), None);
     }
 
     #[test]
@@ -431,6 +291,7 @@ mod tests {
             isolated: true,
             mount: &[],
             port_floor: 1024,
+            release: (6, 18),
             memory: &memory,
         };
         assert_eq!(judge(&refusal).expect("a verdict").needs, [set("SETFCAP")]);
