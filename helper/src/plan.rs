@@ -201,7 +201,10 @@ fn launch(grant: &Grant, person: &Person, request: &Request, inherited: &Inherit
             };
             let report = inherited.report.as_ref().ok_or(Error::Descriptor(3, "no pipe to write to"))?;
             let report = report.try_clone().map_err(|e| crate::hygiene::io("fcntl(F_DUPFD)", &e))?;
-            let words = [format!("--watch={}", report.as_raw_fd()).into(), "--".into()];
+            let mut words = vec![OsString::from(format!("--watch={}", report.as_raw_fd()))];
+            // What the kernel does not execute of the policy's is no shell script either, as without a watcher.
+            words.extend(path.map(|_| OsString::from("--exact")));
+            words.push("--".into());
             stage(inherited.power, words.into_iter().chain(command).collect(), Some(report))
         }
         (Start::Command(argv), Some(path)) => {

@@ -39,7 +39,14 @@ commands = ["/usr/bin/nice"]
 [profile.cat]
 users = ["alice"]
 scope = "host"
-commands = ["/usr/bin/cat"]
+commands = ["/usr/bin/cat", "/usr/local/bin/no-shebang"]
+caps = ["WAKE_ALARM"]
+
+[profile.setuid]
+users = ["alice"]
+scope = "host"
+caps = ["WAKE_ALARM"]
+no_new_privs = false
 "#;
 
 fn lab() -> Option<&'static Lab> {
@@ -48,6 +55,7 @@ fn lab() -> Option<&'static Lab> {
             .user("alice", &[])
             .user("bob", &[])
             .file("/srv/roots", "secret", 0o600, "root")
+            .file("/usr/local/bin/no-shebang", "echo a shell ran it\n", 0o755, "root")
             .file("/srv/bobs", "bob's", 0o644, "bob")
             .policy(POLICY)
     })
@@ -228,6 +236,16 @@ fn the_policys_own_command_is_watched_and_nothing_else() {
     assert!(lines[0].starts_with("cat: openat(\"/srv/roots\") was refused (EACCES)"), "{lines:?}");
     let out = lab.run_as("alice", ["caplet", "why", "-p", "cat", "--", "/bin/bash", "-c", "id"]);
     assert_eq!(out.code(), 125, "{out}");
+    // What `run` does not execute, the watcher does not either: no shell stands in for it.
+    let file = "/usr/local/bin/no-shebang";
+    for verb in ["run", "why"] {
+        let out = lab.run_as("alice", ["caplet", verb, "-p", "cat", "--", file]);
+        assert_eq!((out.code(), out.out().as_str()), (126, ""), "{verb}: {out}");
+    }
+    // Nobody's environment has a say, as without a watcher.
+    let words = ["caplet", "why", "-p", "cat", "--", "cat", "/proc/self/environ"];
+    let out = lab.task("alice", words).env("LD_PRELOAD", "/tmp/evil.so").env("RUST_BACKTRACE", "1").run().expect_ok();
+    assert!(!out.out().contains("LD_PRELOAD") && !out.out().contains("RUST_"), "{out}");
 }
 
 #[test]
@@ -270,11 +288,38 @@ fn threads_children_and_real_time_signals() {
 #[test]
 fn nothing_of_the_watcher_is_left_to_the_command() {
     let Some(lab) = lab() else { return };
-    let command = "ls -l /proc/self/fd | wc -l; grep -E '^(Cap|NoNew|SigBlk|SigIgn|Groups)' /proc/self/status; umask; env | sort | grep -v ^_=";
-    for flags in [&["-p", "plain"][..], &["-p", "netlab"], &["-p", "real", "--cap-add", "KILL"]] {
-        let lines = explained(lab, "alice", flags, &["sh", "-c", command]);
+    // Which of its namespaces are the machine's, too.
+    let outer = lab.root("readlink /proc/self/ns/* | tr '\\n' ' '").out();
+    let command = format!(
+        "ls -l /proc/self/fd | wc -l; umask; env | sort | grep -v ^_=; \
+         grep -E '^(Uid|Gid|Cap|NoNew|Sig[^Q]|Shd|Groups|Threads)' /proc/self/status; \
+         cat /proc/self/limits /proc/self/cgroup /proc/self/oom_score_adj /proc/self/timerslack_ns; \
+         cut -d' ' -f 18,19,40,41 /proc/self/stat; cut -d' ' -f 4-10 /proc/self/mountinfo; \
+         for n in cgroup ipc mnt net pid time user uts; do \
+         case '{outer}' in *\"$(readlink /proc/self/ns/$n)\"*) echo $n the machines;; *) echo $n its own;; esac; done; \
+         cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; keyctl show @s 2>&1 | tail -n +2 | cut -c 14-"
+    );
+    for flags in [
+        &["-p", "plain"][..],
+        &["-p", "netlab"],
+        &["-p", "netlab", "--cap-add", "SYS_ADMIN,NET_ADMIN"],
+        &["-p", "real", "--cap-add", "KILL"],
+    ] {
+        let lines = explained(lab, "alice", flags, &["sh", "-c", &command]);
         assert_eq!(lines, ["nothing was refused"]);
     }
+}
+
+#[test]
+fn a_watched_command_never_gains_by_a_setuid_bit() {
+    let Some(lab) = lab() else { return };
+    // This profile alone leaves no_new_privs out; the watcher does not.
+    let line = "grep -E '^(NoNewPrivs|CapPrm)' /proc/self/status; /usr/local/bin/id-of-root -u";
+    lab.root("cp /usr/bin/id /usr/local/bin/id-of-root && chmod 4755 /usr/local/bin/id-of-root");
+    let go = |verb| lab.run_as("alice", ["caplet", verb, "-p", "setuid", "--", "sh", "-c", line]);
+    let (run, why) = (go("run").out(), go("why").out());
+    assert_eq!(run.lines().collect::<Vec<_>>(), ["CapPrm:\t0000000800000000", "NoNewPrivs:\t0", "0"]);
+    assert_eq!(why.lines().collect::<Vec<_>>(), ["CapPrm:\t0000000800000000", "NoNewPrivs:\t1", "5001"]);
 }
 
 #[test]

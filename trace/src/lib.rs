@@ -4,7 +4,7 @@
 #![warn(missing_docs)]
 
 use nix::errno::Errno;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// What a traced thread reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,10 +198,22 @@ pub fn adopt(number: u16) -> Option<OwnedFd> {
     (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Sends any signal, also a real-time one; to somebody who is gone it is lost.
-pub fn send(pid: i32, signal: i32) {
+/// A handle of a process that is a child of this one, closed on exec (pidfd_open(2)).
+///
+/// # Errors
+/// ESRCH where it is gone.
+pub fn handle(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: plain numbers.
-    unsafe { libc::kill(pid, signal) };
+    let number = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just opened it for this call.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as i32) })
+}
+
+/// Sends any signal, also a real-time one; to somebody who is gone it is lost, whoever has that number by now.
+pub fn send(process: &OwnedFd, signal: i32) {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: plain numbers, and no information of ours for the kernel to read.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0) };
 }
 
 /// Ends this process as a signal would, without a core of its own; where it is ignored, by 128 and its number.

@@ -20,19 +20,26 @@ use std::process::{Command, ExitCode};
 /// The word by which the watcher starts itself once more, to become the command.
 const TRACED: &str = "--traced";
 
-/// The helper's words `--watch=N -- COMMAND...`, or our own; `None`: neither.
+/// Before the `--`: the command is this file, and nothing else is tried.
+const EXACT: &str = "--exact";
+
+/// The helper's words `--watch=N [--exact] -- COMMAND...`, or our own; `None`: neither.
 pub fn enter(words: &[OsString]) -> Option<ExitCode> {
-    match words {
-        [first, dashes, command @ ..] if dashes == "--" && !command.is_empty() => match first.as_bytes() {
-            word if word == TRACED.as_bytes() => Some(become_command(command)),
-            word => caplet_policy::request::watch_number(word).map(|number| watch(number, command)),
-        },
-        _ => None,
+    let (first, rest) = words.split_first()?;
+    let (exact, command) = match rest {
+        [exact, dashes, command @ ..] if exact == EXACT && dashes == "--" => (true, command),
+        [dashes, command @ ..] if dashes == "--" => (false, command),
+        _ => return None,
+    };
+    match first.as_bytes() {
+        _ if command.is_empty() => None,
+        word if word == TRACED.as_bytes() => Some(become_command(command, exact)),
+        word => caplet_policy::request::watch_number(word).map(|number| watch(number, command, exact)),
     }
 }
 
 /// The child that is watched: waits for its watcher, then becomes the command.
-fn become_command(command: &[OsString]) -> ExitCode {
+fn become_command(command: &[OsString], exact: bool) -> ExitCode {
     let _ = SigSet::empty().thread_set_mask();
     let _ = raise(Signal::SIGSTOP);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -42,7 +49,7 @@ fn become_command(command: &[OsString]) -> ExitCode {
         tell(&Trouble::NotWatched);
         return FAILURE.into();
     }
-    let error = execute(command);
+    let error = execute(command, exact);
     let name = command[0].clone();
     match Errno::from_raw(error) {
         Errno::ENOENT | Errno::ENOTDIR => {
@@ -57,7 +64,7 @@ fn become_command(command: &[OsString]) -> ExitCode {
 }
 
 /// As the helper does, and execvp(3): along PATH; a file that the kernel does not know is a shell script.
-fn execute(command: &[OsString]) -> i32 {
+fn execute(command: &[OsString], exact: bool) -> i32 {
     let word = &command[0];
     if word.is_empty() {
         return libc::ENOENT;
@@ -65,7 +72,7 @@ fn execute(command: &[OsString]) -> i32 {
     let attempt = |path: &Path| {
         let error = Command::new(path).arg0(word).args(&command[1..]).exec();
         match error.raw_os_error().unwrap_or(libc::EIO) {
-            libc::ENOEXEC => {
+            libc::ENOEXEC if !exact => {
                 let error = Command::new("/bin/sh").arg0("sh").arg(path).args(&command[1..]).exec();
                 error.raw_os_error().unwrap_or(libc::EIO)
             }
@@ -88,12 +95,12 @@ fn execute(command: &[OsString]) -> i32 {
     last
 }
 
-fn watch(number: u16, command: &[OsString]) -> ExitCode {
+fn watch(number: u16, command: &[OsString], exact: bool) -> ExitCode {
     let Some(pipe) = trace::adopt(number).map(File::from) else {
         tell(&Trouble::SessionWords);
         return FAILURE.into();
     };
-    match start(command) {
+    match start(command, exact) {
         Ok(child) => {
             let mut watcher = Watcher::new(child, command);
             if !watcher.report.isolated {
@@ -115,25 +122,27 @@ fn watch(number: u16, command: &[OsString]) -> ExitCode {
 }
 
 /// In host scope the helper signals this process alone, for the command; in an isolated session PID 1 signals the whole
-/// job. What a key on the terminal sends, the command gets itself.
+/// job. What a key on the terminal sends, the command gets itself. By a handle: the watcher may hold CAP_KILL, and the number of a command that has ended is soon another's.
 fn hand_signals_on(command: i32) {
+    let Ok(command) = trace::handle(command) else { return };
     let Ok(signals) = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC) else { return };
     std::thread::spawn(move || {
         while let Ok(Some(signal)) = signals.read_signal() {
             let from_somebody = [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&signal.ssi_code);
             if from_somebody && signal.ssi_pid != std::process::id() {
-                trace::send(command, signal.ssi_signo as i32);
+                trace::send(&command, signal.ssi_signo as i32);
             }
         }
     });
 }
 
 /// Starts the child and has it stand still under our eyes.
-fn start(command: &[OsString]) -> Result<i32, Trouble> {
+fn start(command: &[OsString], exact: bool) -> Result<i32, Trouble> {
     let own = Path::new("/proc/self/exe");
+    let words = if exact { &[TRACED, EXACT, "--"][..] } else { &[TRACED, "--"] };
     // Setting the group that it has anyway has std fork: musl's posix_spawn(3) leaves signals 32 and 33 ignored.
     let group = nix::unistd::getgid().as_raw();
-    let child = Command::new(own).arg0("caplet-session").args([TRACED, "--"]).args(command).gid(group).spawn();
+    let child = Command::new(own).arg0("caplet-session").args(words).args(command).gid(group).spawn();
     let child = child.map_err(|error| Trouble::Watcher(crate::messages::why(&error)))?;
     let pid = Pid::from_raw(child.id() as i32);
     // From here on signals of the whole job reach the command itself; the watcher goes when the command has gone.
