@@ -90,7 +90,12 @@ fn the_clock_is_the_machines() {
     let lines = explained(lab, "bob", &[], &["date", "-s", "12:00"]);
     assert_eq!(
         lines[2..],
-        ["no profile of yours gives SYS_TIME on the machine itself for this command", "ask: lab-admin@example.edu"]
+        [
+            "no profile of yours gives SYS_TIME on the machine itself for this command",
+            "this would, as a file of policy.d: profile.bob-date = { users = [\"bob\"], scope = \"host\", caps = \
+             [\"SYS_TIME\"], commands = [\"/usr/bin/date\"] }",
+            "ask: lab-admin@example.edu"
+        ]
     );
 }
 
@@ -320,6 +325,36 @@ fn a_watched_command_never_gains_by_a_setuid_bit() {
     let (run, why) = (go("run").out(), go("why").out());
     assert_eq!(run.lines().collect::<Vec<_>>(), ["CapPrm:\t0000000800000000", "NoNewPrivs:\t0", "0"]);
     assert_eq!(why.lines().collect::<Vec<_>>(), ["CapPrm:\t0000000800000000", "NoNewPrivs:\t1", "5001"]);
+}
+
+#[test]
+fn what_is_proposed_to_the_administrator_does_allow_it() {
+    let lab = Lab::new().user("bob", &[]).policy("[profile.plain]\nusers = [\"bob\"]\n").start();
+    let Some(lab) = lab else { return caplet_lab::record_skip("needs root") };
+    for (command, profile) in [
+        (&["nice", "-n", "-5", "nice"][..], "bob-nice"),
+        (&["unshare", "-m", "true"], "bob-unshare"),
+        (&["cat", "/etc/shadow"], "bob-cat"),
+    ] {
+        let why = lab.run_as("bob", [&["caplet", "why", "--"][..], command].concat());
+        let line = why
+            .err_lines()
+            .into_iter()
+            .find_map(|line| line.split_once("as a file of policy.d: ").map(|(_, line)| line.to_owned()));
+        let line = line.unwrap_or_else(|| panic!("{command:?}: {why}"));
+        lab.root(&format!(
+            "umask 027; mkdir -p /etc/caplet/policy.d; echo '{line}' > /etc/caplet/policy.d/{profile}.toml"
+        ));
+        let again = lab.run_as("bob", [&["caplet", "why", "-p", profile, "--"][..], command].concat());
+        let add = again
+            .err_lines()
+            .into_iter()
+            .find_map(|line| line.split_once("allows it: caplet run ").map(|(_, words)| words.to_owned()));
+        match add {
+            Some(words) => lab.sh("bob", &format!("caplet run {words}")).expect_ok(),
+            None => again.expect_ok(),
+        };
+    }
 }
 
 #[test]

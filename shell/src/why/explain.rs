@@ -1,84 +1,20 @@
 //! A report in plain words: what was refused, what it needs, where that can help, and what this user can do under this
 //! machine's policy. Whether something would be granted is the judge's to say, never this file's.
 
+use super::advice::{Advice, Answer};
+use super::proposal::{self, Proposal};
 use super::report::{Finding, Report, errno_name};
 use super::rules::Reach;
 use crate::cli;
-use crate::front::ask_helper;
-use crate::listing::{self, Own};
+use crate::listing::Own;
 use crate::quoting::command_line;
 use caplet_policy::capability::CapSet;
 use caplet_policy::escape::for_terminal;
 use caplet_policy::request::{Request, Verb};
 use serde_json::{Value, json};
-use std::process::Stdio;
 
 /// What overrides an owner's will.
 const OF_FILES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "SETFCAP"];
-
-/// Who is asked what the user may do.
-pub struct Advice<'a> {
-    request: &'a Request,
-    /// The user's own profiles, once somebody wants to know.
-    own: Option<Own>,
-    /// The judge's answer to a request.
-    judge: Box<dyn Fn(&Request) -> Answer + 'a>,
-    list: Box<dyn Fn() -> Option<Own> + 'a>,
-}
-
-/// What the judge says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// By this profile.
-    Granted(String),
-    /// In these lines.
-    Refused(Vec<String>),
-}
-
-impl<'a> Advice<'a> {
-    /// By the helper.
-    pub fn of(request: &'a Request) -> Self {
-        let policy = request.policy.clone();
-        Self {
-            request,
-            own: None,
-            judge: Box::new(by_helper),
-            list: Box::new(move || listing::ask(policy.clone()).ok().flatten()),
-        }
-    }
-
-    fn own(&mut self) -> &Own {
-        let list = &self.list;
-        self.own.get_or_insert_with(|| list().unwrap_or_default())
-    }
-
-    /// The request with these capabilities too, and the line that it is.
-    fn with(&self, need: CapSet) -> Request {
-        let mut request = Request { verb: Verb::Judge, quiet: false, ..self.request.clone() };
-        request.add.names = request.add.names.union(need);
-        request
-    }
-}
-
-fn by_helper(request: &Request) -> Answer {
-    if let Err(error) = request.check() {
-        return Answer::Refused(vec![error.to_string()]);
-    }
-    let answer = ask_helper(&request.encode(), |command| {
-        command.stdin(Stdio::null());
-    });
-    match answer {
-        Ok(answer) if answer.status.success() => {
-            let said = String::from_utf8_lossy(&answer.stdout).into_owned();
-            Answer::Granted(said.split('"').nth(1).unwrap_or_default().to_owned())
-        }
-        Ok(answer) => {
-            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
-            Answer::Refused(said.lines().map(|line| line.trim_start_matches("caplet: ").to_owned()).collect())
-        }
-        Err(trouble) => Answer::Refused(vec![trouble.to_string()]),
-    }
-}
 
 /// Everything, a line each.
 pub fn lines(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
@@ -96,6 +32,10 @@ pub fn lines(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
         lines.push(format!("and {} more refusals of other kinds", report.more));
     }
     lines.extend(without_a_call(report, advice));
+    // Whatever no capability changes is for people to talk about.
+    if report.findings.iter().any(|finding| finding.verdict.needs.is_empty()) && advised.is_empty() {
+        lines.extend(advice.own().contact.clone().map(|contact| format!("ask: {contact}")));
+    }
     if report.left > 0 && !report.isolated {
         lines.push(format!(
             "what it left in the background ({} processes) ended with it: caplet run lets it go on",
@@ -171,8 +111,27 @@ fn remedy(finding: &Finding, report: &Report, advice: &mut Advice<'_>) -> Vec<St
             Answer::Refused(said) => refused = refused.or(Some(said)),
         }
     }
-    lines.extend(refused.unwrap_or_default());
+    let mut said = refused.unwrap_or_default();
+    let ask = said.iter().rposition(|line| line.starts_with("ask: ")).map(|at| said.remove(at));
+    lines.extend(said);
+    let zero = is_root(&report.profile, advice.own());
+    // The scope is the one it ran in, but for a host's: there the machine's own is what was refused.
+    let proposal = match report.isolated {
+        true => Proposal { root: zero, may_add: first, ..Proposal::new(advice) },
+        false => on_this_machine(first, advice),
+    };
+    lines.extend(proposal.lines());
+    lines.extend(ask.or_else(|| advice.own().contact.clone().map(|contact| format!("ask: {contact}"))));
     lines
+}
+
+fn on_this_machine(need: CapSet, advice: &Advice<'_>) -> Proposal {
+    let commands = proposal::path_of(advice.request).into_iter().collect();
+    Proposal { host: true, caps: need, commands, ..Proposal::new(advice) }
+}
+
+fn is_root(profile: &str, own: &Own) -> bool {
+    own.profiles.iter().any(|p| p.name == profile && p.user == "root" && p.scope == "isolated")
 }
 
 fn held(finding: &Finding, first: CapSet) -> String {
@@ -214,6 +173,7 @@ fn on_the_machine(needs: &[CapSet], advice: &mut Advice<'_>) -> Vec<String> {
     }
     let any = needs.iter().map(CapSet::to_string).collect::<Vec<_>>().join(" or ");
     let mut lines = vec![format!("no profile of yours gives {any} on the machine itself for this command")];
+    lines.extend(on_this_machine(needs.first().copied().unwrap_or(CapSet::EMPTY), advice).lines());
     lines.extend(advice.own().contact.clone().map(|contact| format!("ask: {contact}")));
     lines
 }
@@ -237,10 +197,7 @@ fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
         "{} ended with {}, and no call of it that is watched was refused for want of a capability",
         report.program, report.code
     ));
-    let zero = |name: &str, own: &Own| {
-        own.profiles.iter().any(|p| p.name == name && p.user == "root" && p.scope == "isolated")
-    };
-    if !zero(&report.profile, advice.own()) {
+    if !is_root(&report.profile, advice.own()) {
         let roots: Vec<String> = advice
             .own()
             .profiles
@@ -254,8 +211,11 @@ fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
                 let request = Request { profile: Some(name.clone()), ..advice.request.clone() };
                 format!("{known}; in your profile \"{name}\" it is 0: {}", command_line(&cli::run_line(&request)))
             }
-            None => format!("{known}; a profile with user = \"root\" would make it 0"),
+            None => format!("{known}; in a session of a profile with user = \"root\" it is 0"),
         });
+        if roots.is_empty() {
+            lines.extend(Proposal { root: true, ..Proposal::new(advice) }.lines());
+        }
     }
     lines
 }
@@ -264,6 +224,7 @@ fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
 mod tests {
     use super::super::rules::Verdict;
     use super::*;
+    use crate::listing;
     use caplet_policy::capability::CapList;
     use caplet_policy::request::Start;
 
@@ -292,7 +253,16 @@ mod tests {
             _ => Answer::Refused(vec!["no".into(), "ask: them".into()]),
         };
         let list = || Some(Own { profiles: vec![own("clock", "host", "SYS_TIME")], contact: Some("them".into()) });
-        lines(report, &mut Advice { request: &request, own: None, judge: Box::new(judge), list: Box::new(list) })
+        lines(
+            report,
+            &mut Advice {
+                request: &request,
+                user: "alice".into(),
+                own: None,
+                judge: Box::new(judge),
+                list: Box::new(list),
+            },
+        )
     }
 
     fn isolated(verdicts: &[Verdict]) -> Report {
@@ -313,7 +283,12 @@ mod tests {
         let lines = explained(&isolated(&[Verdict::needs(&["SYS_NICE"], Reach::Machine)]));
         assert_eq!(
             lines[2..],
-            ["no profile of yours gives SYS_NICE on the machine itself for this command", "ask: them"]
+            [
+                "no profile of yours gives SYS_NICE on the machine itself for this command",
+                "this would, as a file of policy.d: profile.alice-date = { users = [\"alice\"], scope = \"host\", caps = \
+                 [\"SYS_NICE\"], commands = [\"/usr/bin/date\"] }",
+                "ask: them"
+            ]
         );
     }
 
@@ -324,13 +299,21 @@ mod tests {
         assert_eq!(lines[1], "your profile \"netlab\" allows it: caplet run --cap-add NET_ADMIN -- date -s 12:00");
         assert_eq!(lines.len(), 3);
         let lines = explained(&isolated(&[Verdict::needs(&["KILL"], Reach::Session).unsure()]));
-        assert_eq!(lines, ["date: call() was refused (EPERM): not sure; perhaps it needs KILL", "no", "ask: them"]);
+        assert_eq!(
+            lines,
+            [
+                "date: call() was refused (EPERM): not sure; perhaps it needs KILL",
+                "no",
+                "this would, as a file of policy.d: profile.alice-date = { users = [\"alice\"], may_add = [\"KILL\"] }",
+                "ask: them"
+            ]
+        );
     }
 
     #[test]
     fn what_no_capability_helps_says_why() {
         let lines = explained(&isolated(&[Verdict::no_capability("it is on a read-only mount")]));
-        assert_eq!(lines, ["date: call() was refused (EPERM): it is on a read-only mount"]);
+        assert_eq!(lines, ["date: call() was refused (EPERM): it is on a read-only mount", "ask: them"]);
         let lines = explained(&isolated(&[]));
         assert!(
             lines[0].starts_with("date ended with 1, and no call") && lines[1].contains("its own uid"),

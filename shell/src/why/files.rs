@@ -155,7 +155,7 @@ fn owner(stat: Stat) -> String {
 }
 
 /// From the files alone: this program has no NSS.
-fn name_in(file: &str, id: u32) -> Option<String> {
+pub fn name_in(file: &str, id: u32) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -1,6 +1,7 @@
 //! `caplet why`: runs a command as `run` does, watched from inside its session, and explains what it was refused. This
 //! file is the part outside: it stands in for the helper at the terminal, hears the watcher's report, and tells.
 
+mod advice;
 mod arguments;
 mod calls;
 mod explain;
@@ -10,6 +11,7 @@ mod inside;
 mod netlink;
 mod object;
 mod proc;
+mod proposal;
 mod report;
 mod rules;
 mod table;
@@ -20,8 +22,8 @@ use crate::cli;
 use crate::front::start_helper;
 use crate::installed::session_profile;
 use crate::messages::{FAILURE, Trouble, tell, write_stderr};
+use advice::Advice;
 use caplet_policy::request::Request;
-use explain::Advice;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
