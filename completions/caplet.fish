@@ -29,6 +29,7 @@ complete -c caplet -n "__fish_caplet_needs_command" -s V -l version -d 'Print ve
 complete -c caplet -n "__fish_caplet_needs_command" -f -a "run" -d 'Run a command in a session, or your shell if no command is named'
 complete -c caplet -n "__fish_caplet_needs_command" -f -a "shell" -d 'Start your own shell in a session'
 complete -c caplet -n "__fish_caplet_needs_command" -f -a "why" -d 'Run a command as run does, and explain what it was refused'
+complete -c caplet -n "__fish_caplet_needs_command" -f -a "learn" -d 'Find the least that a command needs, and print it as a profile'
 complete -c caplet -n "__fish_caplet_needs_command" -f -a "list" -d 'Show your profiles: what each holds, what you may add, and what for'
 complete -c caplet -n "__fish_caplet_needs_command" -f -a "sessions" -d 'Show your running sessions; root sees everybody\'s'
 complete -c caplet -n "__fish_caplet_needs_command" -f -a "end" -d 'End one of your running sessions; root may end anybody\'s'
@@ -318,6 +319,9 @@ complete -c caplet -n "__fish_caplet_using_subcommand why" -s n -d 'Never ask fo
 complete -c caplet -n "__fish_caplet_using_subcommand why" -s S -l stdin -d 'Read the password from standard input'
 complete -c caplet -n "__fish_caplet_using_subcommand why" -s A -l askpass -d 'Ask for the password by the program in CAPLET_ASKPASS'
 complete -c caplet -n "__fish_caplet_using_subcommand why" -l json -d 'Explain in JSON, for programs: one line on standard error'
+complete -c caplet -n "__fish_caplet_using_subcommand learn" -s p -l profile -d 'Try in sessions of this profile [default: in which you may have most]' -r
+complete -c caplet -n "__fish_caplet_using_subcommand learn" -l policy -d 'Read this policy instead; only without installation' -r -F
+complete -c caplet -n "__fish_caplet_using_subcommand learn" -s h -l help -d 'Print this help'
 complete -c caplet -n "__fish_caplet_using_subcommand list" -l policy -d 'Read this policy instead; only without installation' -r -F
 complete -c caplet -n "__fish_caplet_using_subcommand list" -s h -l help -d 'Print this help'
 complete -c caplet -n "__fish_caplet_using_subcommand list" -l json -d 'Print JSON, for programs'

@@ -21,6 +21,8 @@ pub enum Wish {
     Session(Request),
     /// `why`.
     Why { request: Request, json: bool },
+    /// `learn`.
+    Learn(Request),
     /// `list`.
     List { json: bool, policy: Option<OsString> },
     /// `check`.
@@ -64,6 +66,7 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         b"run" => (run(), FAILURE),
         b"shell" => (shell(), FAILURE),
         b"why" => (why(), FAILURE),
+        b"learn" => (learn(), USAGE),
         b"list" => (list(), USAGE),
         b"check" if what_if => (check_as(), USAGE),
         b"check" => (check(), USAGE),
@@ -101,6 +104,18 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
                 request => Ok(Wish::Why { request, json }),
             }
         }
+        "learn" => {
+            let command: Vec<OsString> = matches.remove_many("command").map(Iterator::collect).unwrap_or_default();
+            if command.is_empty() {
+                return Err(no(Trouble::LearnWhat));
+            }
+            let mut request = Request::new(Verb::Run, Start::Command(command));
+            let profile = matches.remove_one::<OsString>("profile").map(profile_name).transpose().map_err(no)?;
+            request.profile = profile;
+            request.non_interactive = true;
+            request.policy = policy_file(&mut matches).map_err(no)?;
+            Ok(Wish::Learn(request))
+        }
         "forget" => Ok(Wish::Forget),
         "sessions" => Ok(Wish::Sessions { json: matches.get_flag("json") }),
         "end" => match matches.remove_one::<OsString>("id") {
@@ -130,8 +145,8 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 12] =
-    ["run", "shell", "why", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
+pub const SUBCOMMANDS: [&str; 13] =
+    ["run", "shell", "why", "learn", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -235,6 +250,7 @@ pub fn whole() -> Command {
             run(),
             shell(),
             why(),
+            learn(),
             list(),
             sessions(),
             end(),
@@ -291,6 +307,32 @@ pub fn why() -> Command {
                 .trailing_var_arg(true),
         )
         .after_help(after_help::WHY)
+}
+
+/// `caplet learn`.
+pub fn learn() -> Command {
+    plain(Command::new("learn"))
+        .bin_name("caplet learn")
+        .about("Find the least that a command needs, and print it as a profile")
+        .override_usage("caplet learn [-p PROFILE] [--] COMMAND [ARG]...")
+        .args([
+            value(
+                "profile",
+                Some('p'),
+                "PROFILE",
+                "Try in sessions of this profile [default: in which you may have most]",
+            ),
+            policy(),
+        ])
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The command and its arguments; everything after its first word is the command's own")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true),
+        )
+        .after_help(after_help::LEARN)
 }
 
 /// `caplet list`.

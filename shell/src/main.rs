@@ -79,6 +79,7 @@ fn act(wish: Result<cli::Wish, cli::No>) -> ExitCode {
     match wish {
         Ok(cli::Wish::Session(request)) => front::start(&request),
         Ok(cli::Wish::Why { request, json }) => why::run(&request, json),
+        Ok(cli::Wish::Learn(request)) => why::learn(&request),
         Ok(cli::Wish::List { json, policy }) => listing::show(json, policy),
         Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),

@@ -96,6 +96,19 @@ pub enum Trouble {
         signal: i32,
     },
     HelperUnclear,
+    /// What `learn` can meet.
+    LearnWhat,
+    LearnNothing,
+    LearnNoSession(String),
+    LearnStopped(u8),
+    LearnInVain {
+        all: String,
+        code: i32,
+    },
+    Learned {
+        sessions: usize,
+        profile: String,
+    },
     /// What `why` can meet.
     WhyWhat,
     NoTracing,
@@ -315,6 +328,24 @@ impl Display for Trouble {
             Self::HelperUnclear => f.write_str(
                 "no list: the helper's answer is not understood; caplet and caplet-helper must be of one version",
             ),
+            Self::LearnWhat => {
+                f.write_str("learn needs a command to try, as in: caplet learn -- ip link add br0 type bridge")
+            }
+            Self::LearnNothing => {
+                f.write_str("nothing to learn in: no isolated profile of yours fits (caplet list); ask for one")
+            }
+            Self::LearnNoSession(profile) => write!(
+                f,
+                "not learned: there was no session of profile \"{profile}\"; what it says: caplet why -p {profile} -- COMMAND"
+            ),
+            Self::LearnStopped(code) => write!(f, "not learned: ended by signal {}", code.saturating_sub(128)),
+            Self::LearnInVain { all, code } => {
+                let all = if all.is_empty() { "no capability" } else { all };
+                write!(f, "not learned: with all that you may have in a session ({all}) it ends with {code}")
+            }
+            Self::Learned { sessions, profile } => {
+                write!(f, "learned in {sessions} sessions of profile \"{profile}\"; as a file of policy.d:")
+            }
             Self::WhyWhat => f.write_str("why needs a command to watch, as in: caplet why -- date -s 12:00"),
             Self::NoTracing => f.write_str(
                 "not watched, and not run: this machine lets nobody trace programs (kernel.yama.ptrace_scope); without \

@@ -53,6 +53,21 @@ Examples:
 
 Exit code: that of caplet run.";
 
+/// `caplet learn`.
+pub const LEARN: &str = "\
+The command is run several times: with all that you may have, with nothing, with
+what it was refused, and then without each of these. Every time it is in a new
+isolated session, with nothing to read, and its output is thrown away; what it
+changes in your home or elsewhere outside of the session stays. No password is
+asked for. What counts is that it ends with 0, and that it is refused nothing
+more than with all.
+
+Examples:
+  caplet learn -- ip link add br0 type bridge
+  caplet learn -p netlab -- ./setup.sh > netlab-setup.toml
+
+Exit code: 0, or 1 if it does not end well even with all that you may have.";
+
 /// `caplet list`.
 pub const LIST: &str = "\
 Examples:

@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod filter;
 mod inside;
+mod learn;
 mod netlink;
 mod object;
 mod proc;
@@ -36,6 +37,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
 
 pub use inside::enter as inside;
+pub use learn::run as learn;
 
 /// si_code of a signal that the kernel sent: a key on the terminal, which the helper got itself.
 const SI_KERNEL: i32 = 0x80;
@@ -49,7 +51,7 @@ pub fn run(request: &Request, json: bool) -> ExitCode {
             let (asked, instead) = cli::shell_line(request);
             Err(Trouble::Fixed { asked, instead })
         }
-        None => watched(request),
+        None => watched(request, false),
     };
     match done {
         Ok((code, Some(report))) => {
@@ -71,7 +73,7 @@ pub fn run(request: &Request, json: bool) -> ExitCode {
 }
 
 /// The exit code, and what was seen. No report: the helper has said why there was no session.
-fn watched(request: &Request) -> Result<(u8, Option<Report>), Trouble> {
+fn watched(request: &Request, silent: bool) -> Result<(u8, Option<Report>), Trouble> {
     let failed = |errno: Errno| Trouble::Watcher(errno.desc().to_owned());
     let (hears, tells) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
     fcntl(&tells, FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed)?;
@@ -81,7 +83,7 @@ fn watched(request: &Request) -> Result<(u8, Option<Report>), Trouble> {
         SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
     // The helper starts with nothing blocked, whatever stands here.
     SigSet::all().thread_block().map_err(failed)?;
-    let helper = Pid::from_raw(start_helper(&request)?.id() as i32);
+    let helper = Pid::from_raw(start_helper(&request, silent)?.id() as i32);
     drop(tells);
     let mut heard = Vec::new();
     let code = stand_in(helper, &signals, &hears, &mut heard);
