@@ -99,7 +99,6 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         "why" => {
             let json = matches.get_flag("json");
             match request(&mut matches, true).map_err(no)? {
-                Request { start: Start::Shell, .. } => Err(no(Trouble::WhyWhat)),
                 request if request.verb == Verb::Judge => Ok(Wish::Session(request)),
                 request => Ok(Wish::Why { request, json }),
             }

@@ -111,6 +111,8 @@ pub enum Trouble {
     },
     /// What `why` can meet.
     WhyWhat,
+    /// The command line that is run once more.
+    Again(OsString),
     NoTracing,
     NotWatched,
     Watcher(String),
@@ -346,7 +348,11 @@ impl Display for Trouble {
             Self::Learned { sessions, profile } => {
                 write!(f, "learned in {sessions} sessions of profile \"{profile}\"; as a file of policy.d:")
             }
-            Self::WhyWhat => f.write_str("why needs a command to watch, as in: caplet why -- date -s 12:00"),
+            Self::WhyWhat => f.write_str(
+                "why needs a command to watch, as in: caplet why -- date -s 12:00 (or the shell's hook, which notes the last \
+                 one that failed: man caplet-why)",
+            ),
+            Self::Again(line) => write!(f, "once more, watched: {}", safe(line)),
             Self::NoTracing => f.write_str(
                 "not watched, and not run: this machine lets nobody trace programs (kernel.yama.ptrace_scope); without \
                  an explanation: caplet run",

@@ -4,7 +4,8 @@ use super::proposal;
 use crate::front::ask_helper;
 use crate::listing::{self, Own};
 use caplet_policy::capability::CapSet;
-use caplet_policy::request::{Request, Verb};
+use caplet_policy::request::{Request, Start, Verb};
+use std::ffi::OsString;
 use std::process::Stdio;
 
 /// Who is asked what the user may do.
@@ -12,6 +13,8 @@ pub struct Advice<'a> {
     pub request: &'a Request,
     /// The user's login name, or `#uid`.
     pub user: String,
+    /// The profile of the session that this is in already: there nobody can be asked.
+    pub inside: Option<String>,
     /// The user's own profiles, once somebody wants to know.
     pub own: Option<Own>,
     /// The judge's answer to a request.
@@ -35,6 +38,7 @@ impl<'a> Advice<'a> {
         Self {
             request,
             user: proposal::user(),
+            inside: None,
             own: None,
             judge: Box::new(by_helper),
             list: Box::new(move || listing::ask(policy.clone()).ok().flatten()),
@@ -44,6 +48,14 @@ impl<'a> Advice<'a> {
     pub fn own(&mut self) -> &Own {
         let list = &self.list;
         self.own.get_or_insert_with(|| list().unwrap_or_default())
+    }
+
+    /// The command of the request.
+    pub fn words(&self) -> Vec<OsString> {
+        match &self.request.start {
+            Start::Command(words) => words.clone(),
+            _ => Vec::new(),
+        }
     }
 
     /// The request with these capabilities too, and the line that it is.

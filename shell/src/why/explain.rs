@@ -12,6 +12,7 @@ use caplet_policy::capability::CapSet;
 use caplet_policy::escape::for_terminal;
 use caplet_policy::request::{Request, Verb};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 
 /// What overrides an owner's will.
 const OF_FILES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "SETFCAP"];
@@ -81,6 +82,9 @@ fn what(finding: &Finding) -> String {
 fn remedy(finding: &Finding, report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
     let verdict = &finding.verdict;
     let first = verdict.needs.first().copied().unwrap_or(CapSet::EMPTY);
+    if let Some(profile) = advice.inside.clone() {
+        return in_a_session(finding, report.isolated, &profile, advice);
+    }
     let shared = verdict.reach == Reach::Network
         && advice.own().profiles.iter().any(|own| own.name == report.profile && own.network == "host");
     let machine = report.isolated && (verdict.reach == Reach::Machine || shared);
@@ -123,6 +127,25 @@ fn remedy(finding: &Finding, report: &Report, advice: &mut Advice<'_>) -> Vec<St
     lines.extend(proposal.lines());
     lines.extend(ask.or_else(|| advice.own().contact.clone().map(|contact| format!("ask: {contact}"))));
     lines
+}
+
+/// Where the helper has no power, and so cannot be asked.
+fn in_a_session(finding: &Finding, isolated: bool, profile: &str, advice: &Advice<'_>) -> Vec<String> {
+    let verdict = &finding.verdict;
+    let any = verdict.needs.iter().map(CapSet::to_string).collect::<Vec<_>>().join(" or ");
+    let first = verdict.needs.first().copied().unwrap_or(CapSet::EMPTY);
+    if isolated && verdict.reach == Reach::Machine {
+        let why = [&[OsString::from("caplet"), "why".into(), "--".into()][..], &advice.words()].concat();
+        return vec![
+            format!("{any} can do nothing for it in an isolated session"),
+            format!("what you can do is said outside of it: {}", command_line(&why)),
+        ];
+    }
+    if finding.held {
+        return vec![format!("the session holds {first}: so it is something else")];
+    }
+    let (_, line) = cli::shell_line(&Request { profile: Some(profile.to_owned()), ..advice.with(first) });
+    vec![format!("this session is fixed; one that has it, if that is granted to you: {}", command_line(&line))]
 }
 
 fn on_this_machine(need: CapSet, advice: &Advice<'_>) -> Proposal {
@@ -213,7 +236,7 @@ fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
             }
             None => format!("{known}; in a session of a profile with user = \"root\" it is 0"),
         });
-        if roots.is_empty() {
+        if roots.is_empty() && advice.inside.is_none() {
             lines.extend(Proposal { root: true, ..Proposal::new(advice) }.lines());
         }
     }
@@ -258,6 +281,7 @@ mod tests {
             &mut Advice {
                 request: &request,
                 user: "alice".into(),
+                inside: None,
                 own: None,
                 judge: Box::new(judge),
                 list: Box::new(list),

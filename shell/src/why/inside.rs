@@ -103,7 +103,8 @@ fn watch(number: u16, command: &[OsString], exact: bool) -> ExitCode {
     match start(command, exact) {
         Ok(child) => {
             let mut watcher = Watcher::new(child, command);
-            if !watcher.report.isolated {
+            // PID 1 is this process's parent where the helper has started it.
+            if !watcher.report.isolated || nix::unistd::getppid().as_raw() != 1 {
                 hand_signals_on(child);
             }
             let end = watcher.until_the_end();

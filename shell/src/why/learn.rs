@@ -10,7 +10,7 @@ use crate::installed::session_profile;
 use crate::messages::{self, FAILURE, NO, Trouble, tell};
 use crate::quoting::command_line;
 use caplet_policy::capability::{CapSet, Capability};
-use caplet_policy::request::{Request, Start, Verb};
+use caplet_policy::request::{Request, Verb};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
@@ -92,10 +92,7 @@ fn learn(request: &Request) -> Result<Option<String>, Trouble> {
     }
     tell(&Trouble::Learned { sessions: learner.sessions, profile: learner.profile });
     let proposal = Proposal { root, host_network, caps: needed, caps_said: true, ..Proposal::new(&advice) };
-    let command = match &request.start {
-        Start::Command(words) => command_line(words),
-        _ => String::new(),
-    };
+    let command = command_line(&advice.words());
     let table = format!("[profile.{}]\n{}\n", proposal.name, proposal.entries().join("\n"));
     Ok(Some(format!("# The least for: {}\n{table}", caplet_policy::escape::for_terminal(command.as_bytes()))))
 }

@@ -22,9 +22,9 @@ mod watcher;
 use crate::cli;
 use crate::front::start_helper;
 use crate::installed::session_profile;
-use crate::messages::{FAILURE, Trouble, tell, write_stderr};
+use crate::messages::{FAILURE, Trouble, tell, why, write_stderr};
 use advice::Advice;
-use caplet_policy::request::Request;
+use caplet_policy::request::{Request, Start};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -34,28 +34,37 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid, getsid, pipe2};
 use report::Report;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::ExitCode;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitCode};
 
 pub use inside::enter as inside;
 pub use learn::run as learn;
 
 /// si_code of a signal that the kernel sent: a key on the terminal, which the helper got itself.
 const SI_KERNEL: i32 = 0x80;
+/// Where the shell's hook notes the last command that failed.
+const LAST: &str = "CAPLET_LAST";
 /// More than a watcher writes.
 const LARGEST: usize = 1 << 20;
 
 /// Runs the request's command and explains; the command's exit code.
 pub fn run(request: &Request, json: bool) -> ExitCode {
-    let done = match session_profile() {
-        Some(_) => {
-            let (asked, instead) = cli::shell_line(request);
-            Err(Trouble::Fixed { asked, instead })
+    let request = &match again(request) {
+        Ok(request) => request,
+        Err(trouble) => {
+            tell(&trouble);
+            return FAILURE.into();
         }
-        None => watched(request, false),
+    };
+    let inside = session_profile().map(|profile| profile.to_string_lossy().into_owned());
+    let done = match cli::shell_line(request) {
+        (true, instead) if inside.is_some() => Err(Trouble::Fixed { asked: true, instead }),
+        _ => watched(request, false),
     };
     match done {
         Ok((code, Some(report))) => {
-            let mut advice = Advice::of(request);
+            let mut advice = Advice { inside, ..Advice::of(request) };
             let lines = if json { Vec::new() } else { explain::lines(&report, &mut advice) };
             match json {
                 true => write_stderr(&format!("{}\n", explain::to_json(&report, &mut advice))),
@@ -72,6 +81,34 @@ pub fn run(request: &Request, json: bool) -> ExitCode {
     }
 }
 
+/// Without a command it is the last one that failed, where the shell's hook has noted it (caplet-why(1)).
+fn again(request: &Request) -> Result<Request, Trouble> {
+    if matches!(request.start, Start::Command(_)) {
+        return Ok(request.clone());
+    }
+    let line = std::env::var_os(LAST).filter(|line| !line.as_bytes().trim_ascii().is_empty());
+    let line = line.filter(|line| !line.as_bytes().trim_ascii().starts_with(b"caplet why")).ok_or(Trouble::WhyWhat)?;
+    // The shell that noted it, if that is where this was typed.
+    let parent = std::fs::read_link(format!("/proc/{}/exe", getppid())).unwrap_or_default();
+    let is_shell = ["bash", "zsh", "fish"].iter().any(|name| parent.file_name().is_some_and(|own| own == *name));
+    let shell = if is_shell { parent.into_os_string() } else { "/bin/sh".into() };
+    if !request.quiet {
+        tell(&Trouble::Again(line.clone()));
+    }
+    Ok(Request { start: Start::Command(vec![shell, "-c".into(), line]), ..request.clone() })
+}
+
+/// Inside a session its own rights are all that there is: the watcher starts here.
+fn start_here(request: &Request, number: u16) -> Result<Child, Trouble> {
+    let Start::Command(command) = &request.start else { return Err(Trouble::WhyWhat) };
+    let words = [format!("--watch={number}"), "--".into()];
+    // Setting the group that it has anyway has std fork: musl's posix_spawn(3) leaves signals 32 and 33 ignored.
+    let group = nix::unistd::getgid().as_raw();
+    let mut watcher = Command::new("/proc/self/exe");
+    watcher.arg0("caplet-session").args(words).args(command).env_remove(LAST).gid(group);
+    watcher.spawn().map_err(|error| Trouble::Watcher(why(&error)))
+}
+
 /// The exit code, and what was seen. No report: the helper has said why there was no session.
 fn watched(request: &Request, silent: bool) -> Result<(u8, Option<Report>), Trouble> {
     let failed = |errno: Errno| Trouble::Watcher(errno.desc().to_owned());
@@ -83,7 +120,11 @@ fn watched(request: &Request, silent: bool) -> Result<(u8, Option<Report>), Trou
         SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
     // The helper starts with nothing blocked, whatever stands here.
     SigSet::all().thread_block().map_err(failed)?;
-    let helper = Pid::from_raw(start_helper(&request, silent)?.id() as i32);
+    let child = match session_profile() {
+        Some(_) => start_here(&request, number)?,
+        None => start_helper(&request, silent)?,
+    };
+    let helper = Pid::from_raw(child.id() as i32);
     drop(tells);
     let mut heard = Vec::new();
     let code = stand_in(helper, &signals, &hears, &mut heard);
