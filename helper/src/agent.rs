@@ -96,7 +96,7 @@ fn is_forebear(pid: i32) -> bool {
         if current == pid {
             return true;
         }
-        match crate::caller::parent(current) {
+        match crate::process_stat::parent(current) {
             Some(parent) if parent > 1 => current = parent,
             _ => return false,
         }

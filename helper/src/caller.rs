@@ -1,6 +1,7 @@
 //! Who asks: real uid, passwd entry, the groups that the kernel holds, terminal, host, time.
 
 use crate::error::Error;
+use crate::process_stat::{fields, number};
 use crate::sys::{Errno, capability, identity};
 use caplet_policy::capability::CapSet;
 use caplet_policy::document::Civil;
@@ -150,9 +151,9 @@ pub struct Controlling {
 impl Controlling {
     /// `None`: there is no terminal, or its leader is gone or out of sight.
     pub fn find() -> Option<Self> {
-        let own = stat_fields("self")?;
+        let own = fields("self")?;
         let (session, terminal) = (number(&own, 3)?, number(&own, 4)?);
-        let leader = stat_fields(&session.to_string())?;
+        let leader = fields(&session.to_string())?;
         if terminal == 0 || session == 0 || number(&leader, 3)? != session {
             return None;
         }
@@ -163,32 +164,4 @@ impl Controlling {
             leader_started: number(&leader, 19)?,
         })
     }
-}
-
-/// The parent of a process.
-pub fn parent(pid: i32) -> Option<i32> {
-    i32::try_from(number(&stat_fields(&pid.to_string())?, 1)?).ok()
-}
-
-/// The state of a process: R, S, D, ...
-pub fn state(pid: i32) -> Option<char> {
-    stat_fields(&pid.to_string())?.first()?.chars().next()
-}
-
-/// When a process began, in seconds since boot.
-pub fn started(pid: i32) -> Option<f64> {
-    let ticks = number(&stat_fields(&pid.to_string())?, 19)?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-    Some(ticks as f64 / per_second as f64)
-}
-
-/// The fields of `/proc/PID/stat` from the state on: the name before them can hold anything (CVE-2017-1000367).
-fn stat_fields(pid: &str) -> Option<Vec<String>> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace().map(str::to_owned).collect())
-}
-
-fn number(fields: &[String], at: usize) -> Option<u64> {
-    fields.get(at)?.parse().ok()
 }

@@ -25,6 +25,7 @@ mod namespaces;
 mod network;
 mod plan;
 mod policy_files;
+mod process_stat;
 mod registry;
 mod rejudge;
 mod rootfs;

@@ -10,8 +10,7 @@ use caplet_policy::capability::{CapList, CapSet};
 use caplet_policy::judge::{Grant, judge};
 use caplet_policy::request::{Request, RequestError, Start};
 use nix::unistd::{Gid, Group, User, getgrouplist};
-use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 
 /// The word on the wire. No front end knows it.
@@ -222,16 +221,11 @@ fn caps(text: &str) -> Option<CapSet> {
     if list.all { None } else { Some(list.names) }
 }
 
-/// The words as execve(2) takes them.
-pub fn argv(helper: &str, words: Vec<OsString>) -> Option<Vec<CString>> {
-    let all = std::iter::once(OsStr::new(helper).to_owned()).chain(words);
-    all.map(|word| CString::new(word.into_vec()).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use caplet_policy::request::Verb;
+    use std::os::unix::ffi::OsStringExt;
 
     fn granted() -> Granted {
         let mut add = CapList::default();

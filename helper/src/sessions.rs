@@ -1,8 +1,8 @@
 //! The running sessions (the verbs `sessions` and `end`): root's are everybody's, a user's are the user's own.
 
-use crate::caller::started;
 use crate::error::{Error, call};
 use crate::hygiene;
+use crate::process_stat::started;
 use crate::registry::{self, Live};
 use crate::sys::process;
 use caplet_policy::escape::parse_log_line;

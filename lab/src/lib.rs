@@ -39,7 +39,7 @@ pub use pam::PAM_MODULE;
 pub use proc::{CapSets, Mount, ProcStatus};
 pub use session::Session;
 pub use skip::{have, record_skip, shared};
-pub use task::{Running, Task};
+pub use task::{Running, Task, until};
 pub use terminal::Terminal;
 
 /// A machine that all tests of one file share: `SharedLab::new()` in a static, with [`shared`].

@@ -205,7 +205,7 @@ impl Collected {
 }
 
 /// Looks every few milliseconds until it is so. Whether it ever was.
-pub(crate) fn until(limit: Duration, mut so: impl FnMut() -> bool) -> bool {
+pub fn until(limit: Duration, mut so: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     let mut pause = Duration::from_micros(500);
     loop {

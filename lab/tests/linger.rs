@@ -2,7 +2,6 @@
 
 use caplet_lab::{Lab, ProcStatus, Session, SharedLab, shared};
 use nix::sys::signal::Signal;
-use std::time::Duration;
 
 static LAB: SharedLab = SharedLab::new();
 
@@ -29,13 +28,6 @@ fn pids(lab: &Lab, user: &str, name: &str) -> Vec<i32> {
     out.lines().map(|line| line.trim().parse().expect("a pid")).collect()
 }
 
-fn wait_until(what: impl Fn() -> bool) -> bool {
-    (0..200).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        what()
-    })
-}
-
 #[test]
 fn what_is_left_behind_goes_on_until_its_last_process() {
     let Some(lab) = lab() else { return };
@@ -54,8 +46,8 @@ fn what_is_left_behind_goes_on_until_its_last_process() {
     let end = lab.log().wait("end", &[("id", &grant.field("id"))]);
     assert_eq!(end.field("status"), "exit:3");
     assert!(!end.fields().contains_key("by"), "{end:?}");
-    assert!(wait_until(|| pids(lab, "alice", "sleep").is_empty()));
-    assert!(wait_until(|| lab.run_as("alice", ["caplet", "run", "--quiet", "true"]).ok()), "the place is free again");
+    assert!(lab.until(|| pids(lab, "alice", "sleep").is_empty()));
+    assert!(lab.until(|| lab.run_as("alice", ["caplet", "run", "--quiet", "true"]).ok()), "the place is free again");
 }
 
 #[test]
@@ -92,7 +84,7 @@ fn a_caller_that_is_gone_takes_the_command_along_and_no_more() {
     Session::signal(session.relay, Signal::SIGKILL);
     running.wait();
     let gone = |pid: i32| ProcStatus::of(pid).is_none_or(|status| status.state() == 'Z');
-    assert!(wait_until(|| gone(session.command)), "the command");
+    assert!(lab.until(|| gone(session.command)), "the command");
     assert!(!gone(session.init) && !gone(session.guard));
     assert_eq!(pids(lab, "carol", "sleep").len(), 1);
     let grant = lab.log().wait("grant", &[("user", "carol")]);

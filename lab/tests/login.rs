@@ -274,21 +274,13 @@ fn a_lost_connection_without_a_terminal_ends_the_session_and_caplet_run_outlives
     let mut client =
         lab.task("dora", ["bash", "-c", &format!("exec ssh {SSH} carol@127.0.0.1 {line}")]).stdin_open().spawn();
     let sleeping = || lab.root("pgrep -fc '^sleep 4711' || true").out();
-    let until = |so: &dyn Fn() -> bool| {
-        (0..500).any(|_| {
-            so() || {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                false
-            }
-        })
-    };
-    assert!(until(&|| sleeping() == "3"), "{}", sleeping());
+    assert!(lab.until(|| sleeping() == "3"), "{}", sleeping());
     client.signal(nix::sys::signal::Signal::SIGKILL);
     client.wait();
-    assert!(until(&|| sleeping() == "0"), "{}", sleeping());
+    assert!(lab.until(|| sleeping() == "0"), "{}", sleeping());
     lab.log().wait("end", &[("user", "carol"), ("profile", "student"), ("status", "signal:9")]);
     lab.sh("alice", "(caplet run --quiet -p student sh -c 'sleep 1; echo lived >/home/alice/lived' </dev/null >/dev/null 2>&1 &) ; exit 0").expect_ok();
-    assert!(until(&|| lab.exists("/home/alice/lived")));
+    assert!(lab.until(|| lab.exists("/home/alice/lived")));
 }
 
 /// What `ssh HOST caplet run` starts is the connection's too, unlike `caplet run` at a prompt.
@@ -299,18 +291,10 @@ fn a_request_of_ones_own_ends_with_its_connection() {
     let mut client =
         lab.task("dora", ["bash", "-c", &format!("exec ssh {SSH} alice@127.0.0.1 {line}")]).stdin_open().spawn();
     let sleeping = || lab.root("pgrep -fc '^sleep 4712' || true").out();
-    let until = |so: &dyn Fn() -> bool| {
-        (0..500).any(|_| {
-            so() || {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                false
-            }
-        })
-    };
-    assert!(until(&|| sleeping() == "1"), "{}", sleeping());
+    assert!(lab.until(|| sleeping() == "1"), "{}", sleeping());
     client.signal(nix::sys::signal::Signal::SIGKILL);
     client.wait();
-    assert!(until(&|| sleeping() == "0"), "{}", sleeping());
+    assert!(lab.until(|| sleeping() == "0"), "{}", sleeping());
     let end = lab.log().wait("end", &[("user", "alice"), ("profile", "netlab"), ("status", "signal:9")]);
     assert_eq!(end.field("by"), "hangup");
 }

@@ -1,6 +1,7 @@
 //! `[network.NAME]`: sessions that share a bridge, what they reach and what not, and that nothing of it stays.
 
 use caplet_lab::{Lab, Running, SharedLab, need, shared};
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 static LAB: SharedLab = SharedLab::new();
@@ -609,6 +610,30 @@ fn killed_at_any_moment_it_leaves_nothing_after_the_next_start() {
     });
     assert!(clean, "{}", lab.root("ip link; nft list ruleset; ls /run/caplet").out());
     nothing_stays(lab, &before);
+}
+
+/// A helper that stands still while it holds a network for itself (its user can freeze a cgroup) keeps nobody out.
+#[test]
+fn a_frozen_start_keeps_nobody_out_of_the_network() {
+    need!("nft");
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    // nft(8) as ever, but the first one waits: until then the helper that started it has the network alone.
+    let slow = "#!/bin/sh\n[ ! -e /run/slow ] || { rm /run/slow; while [ ! -e /run/go ]; do sleep 0.1; done; }\nexec nft.real \"$@\"\n";
+    lab.root(&format!(
+        "mv /usr/sbin/nft /usr/sbin/nft.real; printf '{slow}' >/usr/sbin/nft; chmod 755 /usr/sbin/nft; >/run/slow"
+    ));
+    let mut alice = lab.task("alice", ["caplet", "run", "--quiet", "-p", "lab", "sleep", "60"]).limit(60).spawn();
+    assert!(lab.until(|| !lab.exists("/run/slow")));
+    let holder = lab.root("pgrep -x caplet-helper").out();
+    lab.root(&format!("kill -STOP {holder}")).expect_ok();
+    let start = std::time::Instant::now();
+    let mut bob = Member::new(lab, "bob", "lab", &[]);
+    assert!(start.elapsed() > Duration::from_secs(4), "the other had its time");
+    assert!(bob.pings("172.17.254.254"));
+    assert_eq!(alice.wait().signal(), Some(9));
+    lab.root(">/run/go");
+    bob.end();
 }
 
 /// IPv6 beside IPv4: an address that is made of the other one, a gateway, and nobody who speaks for somebody else.

@@ -2,7 +2,6 @@
 
 use caplet_lab::{Lab, ProcStatus, Session, SharedLab, need, shared};
 use nix::sys::signal::Signal;
-use std::time::{Duration, Instant};
 
 static LAB: SharedLab = SharedLab::new();
 
@@ -21,17 +20,6 @@ fn lab() -> Option<&'static Lab> {
     shared(&LAB, || {
         Lab::new().user("alice", &[]).user("bob", &[]).user("carol", &[]).user("mallory", &[]).policy(POLICY)
     })
-}
-
-fn until(mut so: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(15) {
-        if so() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    false
 }
 
 #[test]
@@ -116,7 +104,7 @@ fn no_line_is_longer_than_a_log_daemon_takes() {
 
 fn until_found(lab: &Lab, part: &str) -> caplet_lab::Record {
     let mut found = None;
-    until(|| {
+    lab.until(|| {
         found =
             lab.log().records().into_iter().find(|r| r.event().as_deref() == Some("grant") && r.text().contains(part));
         found.is_some()
@@ -212,7 +200,7 @@ fn an_end_that_finds_no_log_is_written_when_there_is_one_again() {
     lab.sh("mallory", "/usr/libexec/caplet/caplet-helper sweep").expect_ok();
     lab.root(&RSYSLOGD.replace("FORM", "RSYSLOG_FileFormat").replace("rm -f /var/log/auth.log*;", ""));
     lab.sh("mallory", "/usr/libexec/caplet/caplet-helper sweep").expect_ok();
-    assert!(until(|| ends() == 1), "{}", lab.read("/var/log/auth.log"));
+    assert!(lab.until(|| ends() == 1), "{}", lab.read("/var/log/auth.log"));
     assert_eq!(lab.root("ls /run/caplet").out(), "");
 }
 
@@ -276,7 +264,7 @@ fn work(lab: &Lab) {
 /// `caplet log` as root: what it believes, and what it shows as foreign.
 fn read_back(lab: &Lab) {
     let mut text = String::new();
-    let complete = until(|| {
+    let complete = lab.until(|| {
         text = lab.run_as("root", ["caplet", "log"]).out();
         text.matches(" end ").count() >= 2 && text.matches("foreign").count() >= 2
     });
@@ -302,7 +290,7 @@ fn journald_has_the_line_and_the_fields_and_believes_no_user() {
     let export =
         |filter: &str| lab.root(&format!("journalctl --sync >/dev/null 2>&1; journalctl -q -o export {filter}")).out();
     let mut text = String::new();
-    until(|| {
+    lab.until(|| {
         text = export("CAPLET_EVENT=grant CAPLET_PROFILE=own");
         text.contains("MESSAGE=grant")
     });
@@ -333,7 +321,7 @@ fn journald_has_the_line_and_the_fields_and_believes_no_user() {
     lab.root(&format!("pkill -x systemd-journal; while pgrep -x systemd-journal >/dev/null; do sleep 0.05; done; rm -f /run/systemd/journal/socket /run/systemd/journal/dev-log; {JOURNALD}"));
     drop(running.stdin.take());
     running.wait();
-    assert!(until(|| export("CAPLET_EVENT=end CAPLET_STATUS=exit:9").contains("MESSAGE=end")));
+    assert!(lab.until(|| export("CAPLET_EVENT=end CAPLET_STATUS=exit:9").contains("MESSAGE=end")));
 }
 
 #[test]
@@ -354,7 +342,7 @@ fn rsyslog_has_the_same_line_and_a_seal_tells_it_from_a_users() {
         let line = text.lines().find(|l| l.contains("grant id=") && l.contains("user=alice")).expect("alice's grant");
         let message = line.split_once("]: ").expect("a tag").1;
         lab.run_as("mallory", ["logger", "-p", "authpriv.notice", "-t", "caplet", message]).expect_ok();
-        assert!(until(|| lab.run_as("root", ["caplet", "log"]).out().matches("foreign").count() == 3));
+        assert!(lab.until(|| lab.run_as("root", ["caplet", "log"]).out().matches("foreign").count() == 3));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a user may try so that a session outlives its grant: found in a hostile review, each tried here.
 
-use caplet_lab::{Lab, ProcStatus, Running, Session, need};
+use caplet_lab::{Lab, ProcStatus, Running, Session, need, until};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -24,17 +24,6 @@ caps = ["NET_ADMIN"]
 "#;
 
 const DEAF: &str = "trap '' TERM HUP INT; echo ready; while :; do sleep 1; done";
-
-fn wait_until(seconds: u64, what: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < until {
-        if what() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    what()
-}
 
 fn started(lab: &Lab, user: &str, argv: &[&str]) -> Running {
     let running = lab.task(user, argv).limit(300).spawn();
@@ -118,11 +107,14 @@ fn a_hang_up_takes_no_end_back() {
         trap 'echo asked' TERM; trap '' HUP; echo ready; while :; do sleep 0.1; done";
     let mut running = started(&lab, "alice", &["caplet", "run", "--quiet", "-p", "lingers", "bash", "-c", line]);
     let session = Session::isolated(&running);
-    assert!(wait_until(90, || running.out_so_far().contains("asked")), "its time is up");
+    assert!(until(Duration::from_secs(90), || running.out_so_far().contains("asked")), "its time is up");
     Session::signal(session.relay, Signal::SIGKILL);
     running.wait();
     let gone = |pid: i32| ProcStatus::of(pid).is_none_or(|status| status.state() == 'Z');
-    assert!(wait_until(20, || gone(session.init) && gone(session.guard)), "PID 1 and all that was left behind");
+    assert!(
+        until(Duration::from_secs(20), || gone(session.init) && gone(session.guard)),
+        "PID 1 and all that was left behind"
+    );
     let end = lab.log().wait("end", &[("user", "alice")]);
     assert_eq!(end.field("by"), "lifetime");
 }
@@ -154,7 +146,7 @@ fn what_a_host_command_leaves_behind_stays_in_sight() {
         "setsid bash -c \"trap '' TERM HUP; (trap '' TERM; sleep 3333 & sleep 3333); :\" >/dev/null 2>&1 & exit 5";
     let out = lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "real", "bash", "-c", line]);
     assert_eq!((out.code(), out.err()), (5, String::new()), "nobody waits for it");
-    assert!(wait_until(10, || lab.root("pgrep -x sleep -c || true").out() == "2"));
+    assert!(until(Duration::from_secs(10), || lab.root("pgrep -x sleep -c || true").out() == "2"));
     assert!(lab.run_as("alice", ["caplet", "sessions"]).out().contains("real"));
     let id = lab.log().wait("grant", &[("user", "alice")]).field("id");
     assert!(lab.log().find("end", &[("id", &id)]).is_empty());
@@ -165,7 +157,7 @@ fn what_a_host_command_leaves_behind_stays_in_sight() {
     // One that ends by itself is over with its last process.
     lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "real", "bash", "-c", "setsid sleep 2 & exit 0"])
         .expect_ok();
-    assert!(wait_until(20, || lab.run_as("alice", ["caplet", "sessions"]).out().is_empty()));
+    assert!(until(Duration::from_secs(20), || lab.run_as("alice", ["caplet", "sessions"]).out().is_empty()));
 }
 
 /// A session that cannot be written down is nobody's to see or to end: there is none.

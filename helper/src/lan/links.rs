@@ -110,10 +110,9 @@ impl Links {
 
     /// A bridge that has its own address from the beginning: one that follows its ports would change with them.
     pub fn make_bridge(&mut self, name: &str, lan: &Lan) -> Result<u32, Errno> {
-        let (gateway, subnet) = (lan.gateway, lan.subnet);
         let message = Message::new(NEWLINK, ACK | CREATE, &link(0, 0, 0, 0))
             .text(IFLA_IFNAME, name)
-            .bytes(IFLA_ADDRESS, &mac(gateway))
+            .bytes(IFLA_ADDRESS, &mac(lan.gateway))
             .nest(IFLA_LINKINFO, &[], |m| {
                 m.text(INFO_KIND, "bridge").nest(INFO_DATA, &[], |m| {
                     // Frames to 01:80:c2:00:00:0X pass no hook of the bridge: nothing is learnt from them.
@@ -124,17 +123,23 @@ impl Links {
                 })
             });
         self.ask(message)?;
+        self.settle_bridge(name, lan).inspect_err(|_| {
+            let _ = self.remove(name);
+        })
+    }
+
+    fn settle_bridge(&mut self, name: &str, lan: &Lan) -> Result<u32, Errno> {
         let (index, _) = self.find(name)?.ok_or(Errno::ENODEV)?;
         // Of all its addresses the machine answers for the gateway's alone, and nobody tells it where to go.
-        setting(&format!("ipv4/conf/{name}/arp_ignore"), "1");
+        setting(&format!("ipv4/conf/{name}/arp_ignore"), "1")?;
         for (key, value) in [("accept_ra", "0"), ("accept_redirects", "0")] {
-            setting(&format!("ipv6/conf/{name}/{key}"), value);
+            setting(&format!("ipv6/conf/{name}/{key}"), value)?;
         }
         if lan.subnet6.is_none() {
-            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         }
         self.ask(without_ipv6(index, IFF_UP, None)).or_else(|errno| self.up_without_ipv6(errno, index, None))?;
-        self.add_address(index, gateway, subnet)?;
+        self.add_address(index, lan.gateway, lan.subnet)?;
         if let Some(subnet) = lan.subnet6 {
             self.add_address6(index, subnet.gateway, subnet)?;
         }
@@ -170,30 +175,30 @@ impl Links {
             },
         );
         self.ask(message)?;
-        let join = || -> Result<u32, Errno> {
-            let (index, _) = self.find(&name)?.ok_or(Errno::ENODEV)?;
-            // It is a way through and none in: what reaches the port itself is nobody's.
-            setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
-            let noarp = libc::IFF_NOARP as u32;
-            self.ask(Message::new(SETLINK, ACK, &link(0, index, noarp, noarp)))?;
-            self.ask(without_ipv6(index, IFF_UP, Some(bridge)))
-                .or_else(|errno| self.up_without_ipv6(errno, index, Some(bridge)))?;
-            let family = libc::AF_BRIDGE as u8;
-            let message = Message::new(SETLINK, ACK, &link(family, index, 0, 0));
-            self.ask(message.nest(IFLA_PROTINFO, &[], |m| {
-                let m = m.byte(BRPORT_ISOLATED, lan.isolate.into());
-                // The bridge is told where a watched member is, and believes nobody else.
-                if lan.antispoof { m.byte(BRPORT_LEARNING, 0).byte(BRPORT_UNICAST_FLOOD, 0) } else { m }
-            }))?;
-            if lan.antispoof {
-                self.add_neighbour(index, mac(address))?;
-            }
-            Ok(index)
-        };
-        let mut join = join;
-        join().inspect_err(|_| {
+        self.join(&name, bridge, lan, address).inspect_err(|_| {
             let _ = self.remove(&name);
         })
+    }
+
+    /// Makes the host's end a port of the bridge.
+    fn join(&mut self, name: &str, bridge: u32, lan: &Lan, address: Ipv4Addr) -> Result<u32, Errno> {
+        let (index, _) = self.find(name)?.ok_or(Errno::ENODEV)?;
+        // It is a way through and none in: what reaches the port itself is nobody's.
+        setting(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        let noarp = libc::IFF_NOARP as u32;
+        self.ask(Message::new(SETLINK, ACK, &link(0, index, noarp, noarp)))?;
+        self.ask(without_ipv6(index, IFF_UP, Some(bridge)))
+            .or_else(|errno| self.up_without_ipv6(errno, index, Some(bridge)))?;
+        let message = Message::new(SETLINK, ACK, &link(libc::AF_BRIDGE as u8, index, 0, 0));
+        self.ask(message.nest(IFLA_PROTINFO, &[], |m| {
+            let m = m.byte(BRPORT_ISOLATED, lan.isolate.into());
+            // The bridge is told where a watched member is, and believes nobody else.
+            if lan.antispoof { m.byte(BRPORT_LEARNING, 0).byte(BRPORT_UNICAST_FLOOD, 0) } else { m }
+        }))?;
+        if lan.antispoof {
+            self.add_neighbour(index, mac(address))?;
+        }
+        Ok(index)
     }
 
     /// In the session: its link has its addresses, is up, and leads everywhere.
@@ -273,9 +278,14 @@ impl Links {
     }
 }
 
-/// Writes one of the machine's settings for a link of ours; a kernel without it has nothing to set.
-fn setting(path: &str, value: &str) {
-    let _ = std::fs::write(format!("/proc/sys/net/{path}"), value);
+/// Writes one of the machine's settings for a link of ours; a kernel without it (no IPv6) has nothing to set.
+fn setting(path: &str, value: &str) -> Result<(), Errno> {
+    match std::fs::write(format!("/proc/sys/net/{path}"), value) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Up, perhaps as a port, and with no IPv6 address of its own making: the machine gets no new way in.

@@ -1,5 +1,6 @@
 //! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone, in an empty root. It
-//! ends the session when the relay dies, when the time is up or when it is no longer granted, and sees to it that every `grant` gets its `end`.
+//! ends the session when the relay dies, when the time is up or when it is no longer granted, and sees to it that every
+//! `grant` gets its `end`.
 
 use super::terminal::Outer;
 use super::wire::{self, Cause, Report};
@@ -12,7 +13,7 @@ use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change, Usage};
 use crate::sys::{Errno, capability, identity, terminal};
-use crate::trail::{Ending, Recorded};
+use crate::trail::Recorded;
 use crate::{host, seccomp};
 use caplet_policy::capability::CapSet;
 use nix::fcntl::{OFlag, open};
@@ -54,15 +55,10 @@ pub fn run(
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
     let mut ending = recorded.into_ending();
-    let own = std::process::id();
-    let children = match isolated {
-        true => None,
-        // Before the root is empty. A kernel without it (CONFIG_PROC_CHILDREN) leaves the command itself.
-        false => {
-            open(format!("/proc/self/task/{own}/children").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-                .ok()
-        }
-    };
+    // Before the root is empty. A kernel without it (CONFIG_PROC_CHILDREN) leaves the command itself.
+    let list = format!("/proc/self/task/{}/children", std::process::id());
+    let readable = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let children = if isolated { None } else { open(list.as_str(), readable, Mode::empty()).ok() };
     let started = null().and_then(|null| {
         ending.enclose()?;
         let started = match isolated {
@@ -97,26 +93,20 @@ pub fn run(
         }
     });
     drop(outer);
-    let mut by = None;
-    let (report, status, usage) = match started {
+    let (report, late) = match started {
         Ok(started) => {
-            let (report, usage) = watch(&started, relay, watcher, children, lifetime, &mut by);
+            let Over { report, used, by } = watch(&started, relay, watcher, children, lifetime);
             let status = match report {
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
             };
-            (report, status, Some(usage))
+            (report, ending.end(&status, Some(used), by.as_deref()))
         }
         Err(error) => {
             error.say();
-            (Report::Exited(error.code()), format!("failed:{}", error.code()), None)
+            (Report::Exited(error.code()), ending.end(&format!("failed:{}", error.code()), None, None))
         }
     };
-    finish(ending, relay, report, &status, usage, by.as_deref())
-}
-
-fn finish(ending: Ending, relay: &OwnedFd, report: Report, status: &str, usage: Option<Usage>, by: Option<&str>) -> ! {
-    let late = ending.end(status, usage, by);
     let _ = wire::send(relay, report, None);
     if let Some(late) = late {
         late.insist();
@@ -179,7 +169,14 @@ struct Watch<'a> {
     children: Option<OwnedFd>,
     used: Usage,
     /// Who ended it, for the log, where it was not the command itself.
-    by: &'a mut Option<String>,
+    by: Option<String>,
+}
+
+/// How a session ended.
+struct Over {
+    report: Report,
+    used: Usage,
+    by: Option<String>,
 }
 
 /// Until it is over.
@@ -189,8 +186,7 @@ fn watch(
     watcher: Option<OwnedFd>,
     children: Option<OwnedFd>,
     lifetime: Option<Duration>,
-    by: &mut Option<String>,
-) -> (Report, Usage) {
+) -> Over {
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
     set.add(Signal::SIGTERM); // of `caplet end`: none but root can send it
@@ -209,11 +205,11 @@ fn watch(
         killing: false,
         children,
         used: Usage::default(),
-        by,
+        by: None,
     };
     loop {
-        if let Some(end) = watch.reap() {
-            return end;
+        if let Some(report) = watch.reap() {
+            return Over { report, used: watch.used, by: watch.by };
         }
         watch.wait(signals.as_ref());
     }
@@ -221,14 +217,14 @@ fn watch(
 
 impl Watch<'_> {
     /// The children's changes; a report once it is over.
-    fn reap(&mut self) -> Option<(Report, Usage)> {
+    fn reap(&mut self) -> Option<Report> {
         // In host scope orphans of the command's are this process's children too.
         let whom = self.started.session.then_some(self.started.pid);
         loop {
             let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
             match process::wait_with_usage(whom, options) {
                 Ok(None) => return None,
-                Err(_) => return Some((self.told.unwrap_or(Report::Signaled(libc::SIGKILL)), self.used)),
+                Err(_) => return Some(self.told.unwrap_or(Report::Signaled(libc::SIGKILL))),
                 Ok(Some((pid, Change::Stopped(signal), _))) => {
                     if !self.started.session && pid == self.started.pid {
                         self.tell(Report::Stopped(signal));
@@ -245,7 +241,7 @@ impl Watch<'_> {
                     let report = *self.told.get_or_insert(own);
                     self.used = usage;
                     if self.started.session || self.is_last() {
-                        return Some((report, usage));
+                        return Some(report);
                     }
                     self.lingers = true;
                     self.let_relay_go(report);
@@ -382,7 +378,7 @@ impl Watch<'_> {
         }
         let only_abandoned = self.by.as_deref() == Some(Cause::Hangup.word()) && self.started.linger;
         if self.by.is_none() || only_abandoned {
-            *self.by = Some(by);
+            self.by = Some(by);
             self.tell(Report::Ending(cause));
         }
         let at_once = self.relay_gone && self.started.session && !self.started.linger;

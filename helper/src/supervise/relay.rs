@@ -3,13 +3,13 @@
 
 use super::terminal::Outer;
 use super::wire::{self, Cause, Report};
+use super::{become_helper, fresh_helper};
 use crate::error::{Error, OURS, call, say};
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, capability, standard, terminal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// si_code of a signal that the kernel sent: a key on the terminal, which the whole foreground group got.
@@ -199,10 +199,10 @@ impl Running {
     fn bury(&self) {
         // Its lock on the record goes with the last of its descriptors, some time after the socket.
         let _ = process::wait(Some(self.relay.guard_pid), libc::WEXITED);
-        let Ok(helper) = CString::new(format!("{}/caplet-helper", crate::LIBEXECDIR)) else { return };
+        let Some(helper) = fresh_helper(["sweep".into()]) else { return };
         match process::fork() {
             Ok(Fork::Child) => {
-                let _ = process::execve(&helper, &[helper.clone(), c"sweep".to_owned()], &[]);
+                become_helper(&helper);
                 process::exit_now(OURS)
             }
             Ok(Fork::Parent(child)) => {

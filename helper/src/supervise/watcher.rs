@@ -3,10 +3,11 @@
 
 use super::terminal::Keeper;
 use super::wire::{self, Cause, Report};
-use crate::rejudge::{self, Granted, Verdict};
+use super::{become_helper, fresh_helper};
+use crate::rejudge::{Granted, Verdict};
 use crate::sys::process::{self, Change, Fork};
 use crate::sys::{capability, identity, terminal};
-use crate::{caller, cgroup, lan};
+use crate::{cgroup, lan, process_stat};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -61,8 +62,7 @@ impl Watcher<'_> {
         };
         let none = capability::Sets { effective: 0, permitted: 0, inheritable: 0 };
         capability::set(none).map_err(|_| Over)?;
-        let helper = format!("{}/caplet-helper", crate::LIBEXECDIR);
-        let argv = rejudge::argv(&helper, granted.words(&base)).ok_or(Over)?;
+        let argv = fresh_helper(granted.words(&base)).ok_or(Over)?;
         let mut failures = 0;
         loop {
             let chance = process::random::<8>().map_or(0, |bytes| u64::from_ne_bytes(bytes) % JITTER_MS);
@@ -105,11 +105,9 @@ impl Watcher<'_> {
 
     /// The session is over: a fresh helper takes its link away, and with the last one the network.
     fn unplug(&self, lan: &str) {
-        let helper = format!("{}/caplet-helper", crate::LIBEXECDIR);
         let words = [Some(lan::VERB.into()), Some(lan.into()), self.port.map(|port| port.to_string().into())];
-        let argv = rejudge::argv(&helper, words.into_iter().flatten().collect());
-        if let Some((helper, argv)) = argv.as_ref().and_then(|argv| Some((argv.first()?, argv))) {
-            let _ = process::execve(helper, argv, &[]);
+        if let Some(argv) = fresh_helper(words.into_iter().flatten()) {
+            become_helper(&argv);
         }
     }
 
@@ -139,11 +137,10 @@ impl Watcher<'_> {
 
     /// A fresh helper's verdict; `None`: it gave none.
     fn ask(&mut self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
-        let Some(helper) = argv.first() else { return Ok(None) };
         let child = match process::fork() {
             Ok(Fork::Parent(child)) => child,
             Ok(Fork::Child) => {
-                let _ = process::execve(helper, argv, &[]);
+                become_helper(argv);
                 process::exit_now(crate::error::OURS)
             }
             Err(_) => return Ok(None),
@@ -156,7 +153,7 @@ impl Watcher<'_> {
             let gone = waits[1].revents().is_some_and(|events| !events.is_empty());
             if gone || waits[0].revents().is_none_or(|events| events.is_empty()) {
                 // One that waits for something waits for NSS; one that would run was starved.
-                hangs = caller::state(child).is_some_and(|state| state != 'R');
+                hangs = process_stat::state(child).is_some_and(|state| state != 'R');
                 let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
             }
         }

@@ -4,7 +4,6 @@ use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
 use super::profile::unknown;
 use super::{Lan, Location, Network, Profile, Subnet, Subnet6};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use toml::de::DeTable;
@@ -120,8 +119,10 @@ pub(super) fn is_there(profile: &Profile, lans: &[Lan]) -> bool {
 /// By name, for whoever looks one up.
 pub(super) fn missing(name: &str, lans: &[Lan]) -> Complaint {
     let complaint = Complaint::new(format!("no network is called {}", quoted(name)));
-    let known: BTreeMap<&str, ()> = lans.iter().map(|lan| (lan.name.as_str(), ())).collect();
-    let known: Vec<String> = known.into_keys().map(quoted).collect();
+    let mut known: Vec<&str> = lans.iter().map(|lan| lan.name.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let known: Vec<String> = known.into_iter().map(quoted).collect();
     complaint.help(match known.as_slice() {
         [] => "\"private\", \"host\", or the NAME of a [network.NAME]".to_owned(),
         known => format!("\"private\", \"host\", {}", known.join(", ")),

@@ -44,8 +44,8 @@ fn network(lan: &Lan, routes: &str, texts: &mut Vec<String>) {
     if lan.nat && fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|on| on.trim() == "0") {
         say("nat needs net.ipv4.ip_forward = 1, as in: sysctl -w net.ipv4.ip_forward=1".into());
     }
-    let stub = |text: String| text.lines().any(|line| line.starts_with("nameserver 127."));
-    if lan.nat && lan.dns.is_empty() && fs::read_to_string("/etc/resolv.conf").is_ok_and(stub) {
+    let is_local = |text: String| text.lines().any(|line| line.starts_with("nameserver 127."));
+    if lan.nat && lan.dns.is_empty() && fs::read_to_string("/etc/resolv.conf").is_ok_and(is_local) {
         say("no dns, and the machine's own resolver listens on its loopback, where no member reaches it".into());
     }
     match &lan.bridge {
