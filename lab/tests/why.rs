@@ -100,6 +100,25 @@ fn the_clock_is_the_machines() {
 }
 
 #[test]
+fn the_readmes_first_example_is_what_is_shown() {
+    let Some(lab) = lab() else { return };
+    let readme = include_str!("../../README.md");
+    let block: Vec<&str> = readme.split("```\n").nth(1).expect("a first example").lines().collect();
+    let line = block[0].strip_prefix("alice$ ").expect("a prompt");
+    let out = lab.sh("alice", &format!("TZ=UTC {line} 2>&1"));
+    let shown = out.out();
+    // What date itself prints is the day of today.
+    let same = |lines: Vec<&str>| -> Vec<String> {
+        lines
+            .into_iter()
+            .filter(|line| !line.ends_with(" 2026") && !line.contains(" 12:00:00 "))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(same(shown.lines().collect()), same(block[1..].to_vec()), "{out}");
+}
+
+#[test]
 fn netlinks_answer_is_read() {
     need!("ip");
     let Some(lab) = lab() else { return };

@@ -44,7 +44,8 @@ The command runs in the session that it would have had, with its own output and
 exit code. A watcher inside stops it at the calls that can be refused for want
 of a capability, and afterwards says on standard error what was refused, what
 it needs, and what you can do about it. What the command leaves behind in the
-background ends with it.
+background ends with it. Without a COMMAND it is the last one that failed, run
+once more, if your shell notes it: man caplet-why.
 
 Examples:
   caplet why -- date -s 12:00
