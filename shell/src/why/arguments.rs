@@ -53,6 +53,13 @@ fn path(pid: i32, name: &str, folder: Option<i32>, at: u64, args: &[u64; 6], who
     Object::File(file)
 }
 
+/// Whether a connect(2) was to D-Bus, where services do what no call of the program's own does.
+pub fn is_system_bus(pid: i32, args: &[u64; 6]) -> bool {
+    let bytes = trace::read(pid, args[1], (args[2] as usize).min(128));
+    let path = object::socket_path(&bytes).unwrap_or_default();
+    path.ends_with("/dbus/system_bus_socket") || path == "/run/systemd/private"
+}
+
 /// clone3(2) has its flags in memory: they stand first, as in clone(2).
 pub fn flat(pid: i32, name: &str, mut args: [u64; 6]) -> [u64; 6] {
     if name == "clone3" {

@@ -220,6 +220,15 @@ fn without_a_call(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
         "{} ended with {}, and no call of it that is watched was refused for want of a capability",
         report.program, report.code
     ));
+    if report.bus {
+        lines.push(
+            "it asked a service over the system bus: that it refuses is its own will, or that of polkit (pkaction, pkcheck), \
+             and no capability changes it"
+                .to_owned(),
+        );
+        lines.extend(advice.own().contact.clone().map(|contact| format!("ask: {contact}")));
+        return lines;
+    }
     if !is_root(&report.profile, advice.own()) {
         let roots: Vec<String> = advice
             .own()
@@ -258,7 +267,15 @@ mod tests {
     }
 
     fn finding(verdict: Verdict) -> Finding {
-        Finding { program: "date".into(), call: "call()".into(), errno: 1, verdict, held: false, times: 1 }
+        Finding {
+            program: "date".into(),
+            call: "call()".into(),
+            errno: 1,
+            verdict,
+            held: false,
+            times: 1,
+            tries: false,
+        }
     }
 
     fn own(name: &str, scope: &str, caps: &str) -> listing::Line {

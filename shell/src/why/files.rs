@@ -70,9 +70,8 @@ fn not_permitted(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
         "open" | "openat" | "openat2" if file.path == Path::new("/dev/kmsg") => {
             Some(Verdict::needs(&["SYSLOG"], Reach::Machine))
         }
-        "open" | "openat" | "openat2" if file.path == Path::new("/proc/kcore") => {
-            Some(Verdict::needs(&["SYS_RAWIO"], Reach::Machine))
-        }
+        // drivers/char/mem.c: open_port; arch/x86/kernel/msr.c. Their modes have been passed.
+        "open" | "openat" | "openat2" if is_raw(&file.path) => Some(Verdict::needs(&["SYS_RAWIO"], Reach::Machine)),
         // O_NOATIME: fs/namei.c, may_open
         "open" if refusal.args[1] as i32 & libc::O_NOATIME != 0 && !own => Some(owners(refusal, file, &["FOWNER"])),
         "openat" if refusal.args[2] as i32 & libc::O_NOATIME != 0 && !own => Some(owners(refusal, file, &["FOWNER"])),
@@ -111,6 +110,11 @@ fn not_permitted(refusal: &Refusal<'_>, file: &File) -> Option<Verdict> {
     }
 }
 
+fn is_raw(path: &Path) -> bool {
+    let files = ["/proc/kcore", "/dev/mem", "/dev/port", "/dev/kmem", "/dev/nvram"];
+    files.iter().any(|file| path == Path::new(file)) || path.starts_with("/dev/cpu") && path.ends_with("msr")
+}
+
 /// fs/xattr.c: xattr_permission; security/commoncap.c: cap_inode_setxattr.
 fn attribute(refusal: &Refusal<'_>, file: &File) -> Verdict {
     let name = String::from_utf8_lossy(refusal.memory);
@@ -120,6 +124,11 @@ fn attribute(refusal: &Refusal<'_>, file: &File) -> Verdict {
         "security" => Verdict::needs(&["SYS_ADMIN"], Reach::Machine),
         _ => owners(refusal, file, &["FOWNER"]),
     }
+}
+
+/// FOWNER, for this file.
+pub fn owned(refusal: &Refusal<'_>, file: &File) -> Verdict {
+    owners(refusal, file, &["FOWNER"])
 }
 
 /// What an owner may do and this user is not: capable_wrt_inode_uidgid.
@@ -188,6 +197,7 @@ mod tests {
             isolated,
             mount: &mount,
             port_floor: 1024,
+            program: Stat::default(),
             release: (6, 18),
             memory: b"trusted.x",
         };

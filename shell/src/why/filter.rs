@@ -128,7 +128,6 @@ mod tests {
             (libc::SYS_ioctl, 1, 0x5412, true),
             (libc::SYS_ioctl, 1, 0x4004_54ca, true),
             (libc::SYS_clone, 0, 0x4000_0011, true),
-            (libc::SYS_clone, 0, 0x0001_0f00, false),
             (libc::SYS_getsockopt, 1, 41, true),
             (libc::SYS_getsockopt, 1, 1, false),
         ] {

@@ -84,7 +84,7 @@ pub struct File {
     pub obstacle: Option<Obstacle>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stat {
     pub uid: u32,
     pub gid: u32,
@@ -94,7 +94,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    fn of(path: &Path, follow: bool) -> Option<Self> {
+    pub fn of(path: &Path, follow: bool) -> Option<Self> {
         let meta = if follow { path.metadata() } else { path.symlink_metadata() }.ok()?;
         let kind = meta.file_type();
         Some(Self {
@@ -204,6 +204,7 @@ pub fn look(base: &Path, path: &str, want: Want, who: &Who) -> File {
                 6 => Some(Lacks::ReadAndWrite),
                 4 => Some(Lacks::Read),
                 2 => Some(Lacks::Write),
+                _ if stat.is_folder => Some(Lacks::Search),
                 _ => Some(Lacks::Execute),
             };
             file.obstacle = lacks.map(|lacks| Obstacle { path: plain, stat, lacks });
@@ -294,6 +295,8 @@ mod tests {
         assert_eq!(lacks("open/file", Want::Entry, &other), is("open", Lacks::Write));
         assert_eq!(lacks("open/file", Want::Open(1), &mine), is("file", Lacks::Execute));
         assert_eq!(lacks("open", Want::Reach, &other), None);
+        assert_eq!(lacks("shut", Want::Open(1), &other), is("shut", Lacks::Search), "a folder is searched");
+        assert_eq!(lacks("open/file", Want::Open(6), &other), is("file", Lacks::ReadAndWrite));
     }
 
     #[test]
@@ -313,5 +316,11 @@ mod tests {
         assert_eq!((who.groups.as_slice(), who.effective), (&[8, 9][..], 1 << 25));
         assert_eq!(address(&[2, 0, 0, 80, 0, 0]), Object::Port(80));
         assert_eq!(address(&[16, 0, 0, 0]), Object::Address(16));
+        assert_eq!(address(&[40, 0, 0, 0, 80, 0, 0, 0]), Object::VsockPort(80));
+        assert_eq!(socket_path(b"\x01\0/run/x\0rest"), Some("/run/x".into()));
+        assert_eq!(
+            (socket_path(b"\x01\0\0abstract"), socket_path(b"\x02\0/x"), socket_path(b"\x01")),
+            (None, None, None)
+        );
     }
 }

@@ -139,6 +139,7 @@ mod tests {
             isolated: false,
             mount: &[],
             port_floor: 1024,
+            program: Stat::default(),
             release: (6, 18),
             memory: &[],
         });

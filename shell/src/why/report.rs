@@ -22,6 +22,8 @@ pub struct Report {
     pub more: u64,
     /// Programs whose setuid bit was without power.
     pub setuid: Vec<String>,
+    /// It spoke to a service of the system bus.
+    pub bus: bool,
     /// Processes that the command left behind, and that ended with it.
     pub left: u64,
 }
@@ -36,6 +38,8 @@ pub struct Finding {
     /// The process held what the kernel asked for, in its own namespace.
     pub held: bool,
     pub times: u64,
+    /// Programs try this and do without. Only for the order; it is not told.
+    pub tries: bool,
 }
 
 impl Report {
@@ -59,6 +63,7 @@ impl Report {
             "refusals": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "more": self.more,
             "setuid": self.setuid,
+            "bus": self.bus,
             "left": self.left,
         })
     }
@@ -77,6 +82,7 @@ impl Report {
             findings: value["refusals"].as_array()?.iter().map(Finding::read).collect::<Option<_>>()?,
             more: value["more"].as_u64()?,
             setuid: texts(&value["setuid"])?,
+            bus: value["bus"].as_bool()?,
             left: value["left"].as_u64()?,
         })
     }
@@ -123,6 +129,7 @@ impl Finding {
             verdict,
             held: value["held"].as_bool()?,
             times: value["times"].as_u64()?,
+            tries: false,
         })
     }
 }
@@ -146,7 +153,7 @@ mod tests {
 
     fn finding(call: &str) -> Finding {
         let verdict = Verdict::needs(&["SYS_TIME", "BPF,PERFMON"], Reach::Machine).because("x").unsure();
-        Finding { program: "date".into(), call: call.into(), errno: 1, verdict, held: false, times: 1 }
+        Finding { program: "date".into(), call: call.into(), errno: 1, verdict, held: false, times: 1, tries: false }
     }
 
     #[test]

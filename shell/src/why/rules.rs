@@ -3,7 +3,7 @@
 //! a module of their own.
 
 use super::files;
-use super::object::{Object, Who};
+use super::object::{Object, Stat, Who};
 use super::table::{RULES, Rule};
 use caplet_policy::capability::{CapList, CapSet};
 
@@ -24,6 +24,8 @@ pub struct Refusal<'a> {
     pub mount: &'a [String],
     /// net.ipv4.ip_unprivileged_port_start
     pub port_floor: u16,
+    /// The file of the program that made the call.
+    pub program: Stat,
     /// Of the kernel.
     pub release: (u32, u32),
     /// A few bytes that an argument points to: the sets of capset(2), the credentials of sendmsg(2), `union bpf_attr`.
@@ -83,6 +85,18 @@ fn set(names: &str) -> CapSet {
     list.names
 }
 
+/// Whether it is what programs only try: looks at files, bigger buffers, higher limits for themselves.
+pub fn tries(refusal: &Refusal<'_>) -> bool {
+    let own = matches!(refusal.object, Object::Process { uid, .. } if *uid == Some(refusal.who.uid));
+    match refusal.call {
+        "prlimit64" => own,
+        "setsockopt" => refusal.args[1] == 1 && [1, 32, 33].contains(&(refusal.args[2] as u32)),
+        "setuid" | "setreuid" | "setresuid" => refusal.program.mode & 0o4000 != 0,
+        call => ["access", "faccessat", "faccessat2", "stat", "lstat", "newfstatat", "statx", "readlink", "readlinkat"]
+            .contains(&call),
+    }
+}
+
 /// Whether some row is about this error of this call.
 pub fn knows(call: &str, errno: i32) -> bool {
     RULES.iter().any(|rule| rule.errno.contains(&errno) && rule.calls.contains(&call))
@@ -127,6 +141,22 @@ fn special(refusal: &Refusal<'_>) -> Option<Verdict> {
             Some(attached(refusal, *pid))
         }
         ("capset", EPERM, _) => Some(raised(refusal)),
+        ("setgroups", EPERM, _) => Some(groups(refusal)),
+        ("setuid" | "setreuid" | "setresuid", EPERM, _) if refusal.program.mode & 0o4000 != 0 => Some(
+            Verdict::needs(&["SETUID"], Reach::Session)
+                .because("the program counts on its setuid bit, which has no power here")
+                .unsure(),
+        ),
+        // fs/file_attr.c: vfs_fileattr_set asks for the owner first, then for the flags.
+        ("ioctl", EPERM, Object::File(file))
+            if [0x4008_6602, 0x401c_5820].contains(&(refusal.args[1] as u32))
+                && file.stat.is_some_and(|stat| stat.uid != refusal.who.uid) =>
+        {
+            Some(
+                files::owned(refusal, file)
+                    .because("the file belongs to somebody else; +i and +a need LINUX_IMMUTABLE, too"),
+            )
+        }
         ("bpf", EPERM, _) if refusal.args[0] == 5 => Some(program(refusal)),
         ("sendmsg", EPERM, _) => credentials(refusal),
         (_, _, Object::File(file)) => files::judge(refusal, file),
@@ -147,6 +177,16 @@ fn attached(refusal: &Refusal<'_>, pid: i32) -> Verdict {
              kernel.yama.ptrace_scope keeps it to its parents",
         ),
         _ => Verdict::needs(&["SYS_PTRACE"], reach),
+    }
+}
+
+/// kernel/groups.c: may_setgroups, and userns_may_setgroups of kernel/user_namespace.c.
+fn groups(refusal: &Refusal<'_>) -> Verdict {
+    match std::fs::read_to_string(format!("/proc/{}/setgroups", refusal.who.group)) {
+        Ok(text) if text.starts_with("deny") => Verdict::no_capability(
+            "a session without group ids of its own keeps its groups, whatever it holds (subids = true in its profile)",
+        ),
+        _ => Verdict::needs(&["SETGID"], Reach::Session),
     }
 }
 
@@ -214,6 +254,7 @@ mod tests {
             isolated: true,
             mount: &[],
             port_floor: 1024,
+            program: Stat::default(),
             release: (6, 18),
             memory: &[],
         })
@@ -291,6 +332,7 @@ mod tests {
             isolated: true,
             mount: &[],
             port_floor: 1024,
+            program: Stat::default(),
             release: (6, 18),
             memory: &memory,
         };

@@ -113,13 +113,12 @@ rules! {
     unshare: EPERM, Has(0, NAMESPACES | NEW_TIME) => ["SYS_ADMIN"] Session sure "";
     clone clone3: EPERM, Has(0, NAMESPACES) => ["SYS_ADMIN"] Session sure "";
     unshare clone clone3: ENOSPC EUSERS, Has(0, NAMESPACES | NEW_USER) => [] Session sure
-        "there are as many namespaces of this kind as there may be (/proc/sys/user)";
+        "there are as many namespaces of this kind as there may be (/proc/sys/user); in an isolated session that is none of users, but where its profile says nested_userns = true";
     setns: EPERM, Any => ["SYS_ADMIN"] Session perhaps "the namespace may also belong to somebody else: then the machine's own is asked for";
 
     // kernel/sys.c, kernel/groups.c; kernel/user_namespace.c: make_kuid
     setuid setreuid setresuid: EPERM, Any => ["SETUID"] Session sure "";
     setgid setregid setresgid: EPERM, Any => ["SETGID"] Session sure "";
-    setgroups: EPERM, Any => ["SETGID"] Session perhaps "in a session without ids of its own (subids) the kernel refuses it even so";
     setuid setreuid setresuid setgid setregid setresgid setgroups: EINVAL, Any => [] Session sure
         "this session knows no such id: no capability helps, only a range of ids (subids = true in its profile)";
     chown lchown fchown fchownat: EINVAL, Any => [] Session sure
@@ -190,8 +189,7 @@ rules! {
     ioctl: EPERM, Masked(1, 0xff00, &[0x8900, 0x8b00]) => ["NET_ADMIN"] Network sure "";
     ioctl: EPERM, Is(1, &[0x4004_54ca, 0x4004_54cb, 0x4004_54cc]) => ["NET_ADMIN"] Network sure "the device may also belong to somebody else";
     // fs/ioctl.c: vfs_fileattr_set; FITRIM, FIFREEZE, FITHAW, FIBMAP
-    ioctl: EPERM, Is(1, &[0x4008_6602, 0x401c_5820]) => ["LINUX_IMMUTABLE", "FOWNER"] Machine perhaps
-        "LINUX_IMMUTABLE for +i and +a, FOWNER for a file of somebody else";
+    ioctl: EPERM, Is(1, &[0x4008_6602, 0x401c_5820]) => ["LINUX_IMMUTABLE"] Machine sure "a flag as of chattr +i or +a is set or taken away";
     ioctl: EPERM, Is(1, &[0xc018_5879, 0xc004_5877, 0xc004_5878]) => ["SYS_ADMIN"] Machine sure "";
     ioctl: EPERM, Is(1, &[1]) => ["SYS_RAWIO"] Machine sure "";
     // ext4/ioctl.c: resizing; xfs, btrfs

@@ -6,6 +6,8 @@ pub fn call(name: &str, args: &[u64; 6], object: &Object) -> String {
     let word = |n: usize| args[n] as u32;
     let inner = match (name, object) {
         (_, Object::Port(port)) => format!("port {port}"),
+        ("prlimit64" | "setrlimit", _) => limit(word(usize::from(name == "prlimit64"))).to_owned(),
+        ("unshare" | "clone" | "clone3", _) => namespaces(word(0)),
         (_, Object::Process { pid, .. }) => format!("process {pid}"),
         (_, Object::Text(text)) => text.clone(),
         ("clock_settime" | "clock_adjtime", _) if word(0) == 0 => "CLOCK_REALTIME".into(),
@@ -14,6 +16,9 @@ pub fn call(name: &str, args: &[u64; 6], object: &Object) -> String {
         }
         ("socket", _) => format!("{}, {}", family(word(0)), kind(word(1))),
         ("ioctl", _) => request(word(1)).map_or_else(|| format!("{:#x}", word(1)), str::to_owned),
+        ("setsockopt", _) if word(1) == 1 && option(word(2)).is_some() => {
+            option(word(2)).unwrap_or_default().to_owned()
+        }
         ("setsockopt" | "getsockopt", _) => format!("level {}, option {}", word(1), word(2)),
         ("setpriority", _) => (word(2) as i32).to_string(),
         ("setuid" | "setgid", _) => word(0).to_string(),
@@ -22,6 +27,59 @@ pub fn call(name: &str, args: &[u64; 6], object: &Object) -> String {
         _ => String::new(),
     };
     format!("{name}({inner})")
+}
+
+/// asm-generic/resource.h
+fn limit(number: u32) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ];
+    NAMES.get(number as usize).copied().unwrap_or("a limit")
+}
+
+/// linux/sched.h
+fn namespaces(flags: u32) -> String {
+    let names = [
+        (0x80, "NEWTIME"),
+        (0x0002_0000, "NEWNS"),
+        (0x0200_0000, "NEWCGROUP"),
+        (0x0400_0000, "NEWUTS"),
+        (0x0800_0000, "NEWIPC"),
+        (0x1000_0000, "NEWUSER"),
+        (0x2000_0000, "NEWPID"),
+        (0x4000_0000, "NEWNET"),
+    ];
+    let set = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| format!("CLONE_{name}"));
+    set.collect::<Vec<_>>().join("|")
+}
+
+/// asm-generic/socket.h
+fn option(number: u32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SO_DEBUG",
+        12 => "SO_PRIORITY",
+        25 => "SO_BINDTODEVICE",
+        32 => "SO_SNDBUFFORCE",
+        33 => "SO_RCVBUFFORCE",
+        36 => "SO_MARK",
+        46 => "SO_BUSY_POLL",
+        _ => return None,
+    })
 }
 
 fn family(number: u32) -> String {

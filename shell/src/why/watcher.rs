@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a process has open that answers in another way than by the call's result.
 #[derive(Debug, Clone, Default)]
@@ -208,6 +208,9 @@ impl Watcher {
         let open = self.open.entry(group).or_default();
         let is = |call: libc::c_long| number == call as u64;
         let result = value as u64;
+        if is(libc::SYS_connect) {
+            self.report.bus |= arguments::is_system_bus(pid, &args);
+        }
         match () {
             () if is(libc::SYS_socket) && args[0] == libc::AF_NETLINK as u64 => {
                 open.netlink.insert(result, args[2] as u16);
@@ -264,7 +267,7 @@ impl Watcher {
                 _ => netlink::meaning(protocol, refused.kind),
             };
             let who = Who::of(pid).unwrap_or_default();
-            self.note(&who, format!("{message} (netlink)"), refused.errno, verdict);
+            self.note(&who, format!("{message} (netlink)"), refused.errno, (verdict, false));
         }
     }
 
@@ -308,17 +311,19 @@ impl Watcher {
             isolated: self.report.isolated,
             mount: &mount,
             port_floor: self.port_floor,
+            program: object::Stat::of(Path::new(&format!("/proc/{pid}/exe")), true).unwrap_or_default(),
             release: self.release,
             memory: &memory,
         };
         if let Some(verdict) = rules::judge(&refusal) {
-            self.note(&who, text::call(name, &args, &object), errno, verdict);
+            let tries = rules::tries(&refusal);
+            self.note(&who, text::call(name, &args, &object), errno, (verdict, tries));
         }
     }
 
-    fn note(&mut self, who: &Who, call: String, errno: i32, verdict: rules::Verdict) {
+    fn note(&mut self, who: &Who, call: String, errno: i32, (verdict, tries): (rules::Verdict, bool)) {
         let held = verdict.needs.iter().any(|need| who.effective & need.bits() == need.bits());
-        self.report.add(Finding { program: who.name.clone(), call, errno, verdict, held, times: 1 });
+        self.report.add(Finding { program: who.name.clone(), call, errno, verdict, held, times: 1, tries });
     }
 
     /// What is open is closed by exec, but for the standard three. And a setuid program has lost its power.
@@ -353,6 +358,8 @@ impl Watcher {
         let mut groups: Vec<i32> = self.threads.values().map(|thread| thread.group).collect();
         groups.sort_unstable();
         groups.dedup();
+        // What programs try and do without stands behind what they were refused.
+        self.report.findings.sort_by_key(|finding| finding.tries);
         self.report.left = groups.len() as u64;
         let mut text = self.report.to_json().to_string();
         text.push('\n');
