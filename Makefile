@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage bench picture install install-files package-files pages deb rpm packages-test clean
+.PHONY: build demo test lint sabotage bench picture install install-files package-files pages deb rpm packages-check packages-test clean
 
 build:
 	@lab/build.sh
@@ -83,6 +83,11 @@ deb:
 rpm:
 	@lab/prepare.sh rpm
 	@packaging/build-rpm.sh
+
+# Builds and lints both packages: what of the next needs no other machine.
+packages-check:
+	@lab/prepare.sh packages-check
+	@packaging/test.sh cheap
 
 # Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian).
 packages-test:

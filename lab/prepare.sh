@@ -6,9 +6,10 @@ case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado iperf3" ;; # each as far as it can be had
 deb) programs="cc dpkg-buildpackage dh objdump" ;;
 rpm) programs="cc rpmbuild objdump" ;;
+packages-check) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish" ;;
 packages) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish mmdebstrap systemd-nspawn createrepo_c dnf" ;;
 demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft jq make" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
@@ -66,7 +67,17 @@ done
 if [ "${1:-}" = peers ] && ! [ -e /usr/include/security/pam_appl.h ]; then
     case $manager in apt) missing+=(libpam0g-dev) ;; *) missing+=(pam-devel) ;; esac
 fi
-[ ${#missing[@]} -gt 0 ] || exit 0
+# cargo-auditable puts the list of its crates into a program, so that a scanner can tell which of them has become unsafe.
+auditable() {
+    case $1 in deb | rpm | packages*) ;; *) return 0 ;; esac
+    ! "$here/as-caller.sh" cargo auditable --version >/dev/null 2>&1 || return 0
+    echo "installing: cargo-auditable"
+    "$here/as-caller.sh" cargo install -q --locked --version 0.7.7 cargo-auditable || echo "not to be had here: cargo-auditable"
+}
+if [ ${#missing[@]} = 0 ]; then
+    auditable "${1:-test}"
+    exit
+fi
 echo "installing: ${missing[*]}"
 install() {
     case $manager in
@@ -81,6 +92,7 @@ install() {
 [ "$manager" != apt ] || "$here/as-root.sh" apt-get update -qq
 if [ "${1:-}" != peers ]; then
     install "${missing[@]}"
+    auditable "${1:-test}"
     exit
 fi
 for package in "${missing[@]}"; do

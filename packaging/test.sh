@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that is promised of the packages: `make packages-test`. SUITES: which Debian suites.
+# Everything that is promised of the packages: `make packages-test`. SUITES: which Debian suites. With the word `cheap` only
+# what needs no other machine and no second build: `make packages-check`, a part of CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${SUITES:=bookworm trixie sid}"
@@ -30,6 +31,17 @@ rpm_lint() {
     [[ $said == *" 0 errors, 0 warnings,"* ]] || { echo "$said"; return 1; }
 }
 
+# What `make install` puts is what the package has, but for what only a package can put.
+installation() {
+    local place
+    place=$(mktemp -d)
+    make -s install DESTDIR="$place" PAM_FAMILY=debian
+    diff <(cd "$place" && find . ! -type d | sort) \
+        <(dpkg-deb -c "target/packages/caplet_${version}_"*.deb | awk '$1 !~ /^d/ { print $6 }' | sed 's/\.gz$//' \
+            | grep -v -e tmpfiles.d -e shells.d -e '/doc/caplet/[^/]*$' -e lintian | sort) || { rm -rf "$place"; return 1; }
+    rm -rf "$place"
+}
+
 rm -f target/packages/*.deb target/packages/*.rpm target/packages/*.changes target/packages/*.buildinfo
 check "shell scripts" shellcheck -S warning packaging/*.sh packaging/tests/*.sh
 check "manual pages" pages
@@ -41,14 +53,19 @@ check "make deb" packaging/build-deb.sh
 check "make rpm" packaging/build-rpm.sh
 check "lintian" debian_lint
 check "rpmlint" rpm_lint
-check "the same bytes again" packaging/tests/same-bytes.sh
-if [ "$(id -u)" = 0 ]; then
-    check "an older deb" packaging/tests/older.sh deb
-    check "an older rpm" packaging/tests/older.sh rpm
-    for suite in $SUITES; do check "deb on $suite" packaging/tests/machine.sh "$suite" deb.sh target/packages/*.deb; done
-    check "rpm" packaging/tests/machine.sh bookworm rpm.sh target/packages/*.rpm
+check "make install" installation
+if [ "${1:-}" = cheap ]; then
+    echo "left out here: the same bytes twice, and the packages' lives in throwaway machines (make packages-test)"
 else
-    echo "skipped: the life of the packages in throwaway machines needs root"
+    check "the same bytes again" packaging/tests/same-bytes.sh
+    if [ "$(id -u)" = 0 ]; then
+        check "an older deb" packaging/tests/older.sh deb
+        check "an older rpm" packaging/tests/older.sh rpm
+        for suite in $SUITES; do check "deb on $suite" packaging/tests/machine.sh "$suite" deb.sh target/packages/*.deb; done
+        check "rpm" packaging/tests/machine.sh bookworm rpm.sh target/packages/*.rpm
+    else
+        echo "skipped: the life of the packages in throwaway machines needs root"
+    fi
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

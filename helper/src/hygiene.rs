@@ -87,11 +87,11 @@ fn default_securebits() -> Result<(), Error> {
 fn reset_signals() -> Vec<i32> {
     let ignored = KEPT_IGNORED.into_iter().filter(|s| process::is_ignored(*s)).collect();
     for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
-        process::set_ignored(signal, false);
+        let _ = process::set_ignored(signal, false);
     }
     // Our own writes must not kill us: a closed pipe or a file size limit is an error of write(2).
-    process::set_ignored(libc::SIGPIPE, true);
-    process::set_ignored(libc::SIGXFSZ, true);
+    let _ = process::set_ignored(libc::SIGPIPE, true);
+    let _ = process::set_ignored(libc::SIGXFSZ, true);
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     ignored
 }

@@ -10,16 +10,16 @@ use crate::launch::Start;
 use crate::namespaces;
 use crate::plan::{Isolation, Plan};
 use crate::rootfs::{Names, Tree};
-use crate::supervise::guard::Started;
+use crate::supervise::guard::{self, Started};
 use crate::supervise::init::{self, Foreground};
 use crate::supervise::terminal::{Outer, Pty, new_devpts};
 use crate::supervise::wire::{self, Report};
 use crate::sys::process::{self, Fork};
-use crate::sys::{Errno, capability, identity, terminal};
+use crate::sys::{Errno, capability, identity};
 use crate::user_files;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// The ends of the lines to those around the guard.
@@ -80,13 +80,14 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, plug: Option<Plug>
         let tree = Tree { names: names(isolation, place.as_ref())?, ..isolation.tree.clone() };
         tree.build(user, kernel, &devpts, real)?;
         if let Some(pty) = &pty {
-            wire::send(relay, Report::Terminal, Some(&pty.master)).map_err(call("hand the terminal to the relay"))?;
+            wire::send(relay, Report::Terminal, Some(&pty.master))
+                .map_err(wire::untold("hand the terminal to the relay"))?;
         }
         wire::send(&ours, Report::Go, None).map_err(call("start PID 1"))
     };
     if let Err(error) = build() {
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
-        return Err(error);
+        return Err(guard::unless_it_ended(pid, &pidfd, error));
     }
     Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger })
 }
@@ -168,14 +169,18 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
     };
     wire::wait_for_run(status, &mut limits, &mut umask, &mut environment)?;
     umask.set();
+    // Nothing runs before PID 1 watches it.
+    let (watches, watched) = wire::pair()?;
     match process::fork().map_err(call("fork"))? {
         Fork::Child => {
+            drop(watches);
             let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));
             if let (Foreground::Now, Some((slave, _))) = (foreground, &pty) {
                 nix::unistd::tcsetpgrp(slave, nix::unistd::getpid()).map_err(call("tcsetpgrp"))?;
             }
             drop(pty);
             capset::become_target(&target)?;
+            wire::wait_for(&watched, Report::Go)?;
             let folders = [cwd.unwrap_or_else(|| home.clone()), home, PathBuf::from("/")].into();
             Ok(Start { launch: start, environment, limits, ignored, folders, quiet }.go())
         }
@@ -183,16 +188,8 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             let child = nix::unistd::Pid::from_raw(command);
             let _ = nix::unistd::setpgid(child, child);
             drop((start, environment, limits, target));
-            let null =
-                open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(call("open /dev/null"))?;
-            for number in 0..3 {
-                terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
-            }
             let slave = pty.map(|(slave, _)| slave).filter(|_| foreground == Foreground::OnDemand);
-            let mut keep = vec![status.as_raw_fd()];
-            keep.extend(slave.as_ref().map(AsRawFd::as_raw_fd));
-            process::close_all_but(keep).map_err(call("close_range"))?;
-            init::run(command, status, foreground, slave, linger)
+            init::run(command, status, watches, foreground, slave, linger)
         }
     }
 }

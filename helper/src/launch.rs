@@ -1,13 +1,13 @@
 //! The very last step: signals and limits as the command shall have them, the folder it starts in, exec.
 
 use crate::environment::SECURE_PATH;
-use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND, say};
+use crate::error::{Error, NOT_EXECUTABLE, NOT_FOUND, call, say};
 use crate::limits::Limits;
 use crate::plan::Launch;
 use crate::sys::{Errno, process};
 use crate::{command::Program, environment::Environment};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,7 @@ impl Start {
     /// Does not come back but with an error.
     pub fn go(&self) -> Error {
         self.enter_folder();
-        process::set_ignored(libc::SIGPIPE, false);
-        process::set_ignored(libc::SIGXFSZ, false);
-        for signal in &self.ignored {
-            process::set_ignored(*signal, true);
-        }
-        let _ = SigSet::empty().thread_set_mask();
-        if let Err(error) = self.limits.set() {
+        if let Err(error) = self.signals().and_then(|()| self.limits.set()) {
             return error;
         }
         let environment = self.environment.entries();
@@ -54,6 +48,14 @@ impl Start {
             }
             Launch::Search(argv) => self.search(argv, &environment),
         }
+    }
+
+    fn signals(&self) -> Result<(), Error> {
+        let set = |signal, ignored| process::set_ignored(signal, ignored).map_err(call("sigaction"));
+        set(libc::SIGPIPE, false)?;
+        set(libc::SIGXFSZ, false)?;
+        self.ignored.iter().try_for_each(|signal| set(*signal, true))?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(call("sigprocmask"))
     }
 
     /// The cwd, else the home, else `/`. A relative result cannot come of it: every path is absolute.

@@ -217,7 +217,11 @@ fn supervise(
                 person.become_again(None)?;
             }
             // Now the command may run: before, a failure of ours would have cut it off half-way.
-            wire::send(&relays_end, Report::Go, None).map_err(call("tell the guard"))?;
+            match wire::send(&relays_end, Report::Go, None) {
+                // The guard has ended: what it says of that comes next.
+                Ok(()) | Err(sys::Errno::EPIPE | sys::Errno::ECONNRESET) => {}
+                Err(errno) => return Err(call("tell the guard")(errno)),
+            }
             drop((plan, recorded, person));
             Ok(Relay { guard: relays_end, guard_pid, outer, parent, ignored, shares_group }.run())
         }

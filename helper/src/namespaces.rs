@@ -41,6 +41,9 @@ fn below_a_ceiling(isolation: &Isolation, proc: &OwnedFd) -> Result<Made, Error>
             Ok(Some((pid, pidfd))) => {
                 let numbers = [pid.to_ne_bytes(), pidfd.as_raw_fd().to_ne_bytes()].concat();
                 let sent = write(&writer, &numbers).is_ok_and(|n| n == numbers.len());
+                if !sent {
+                    Error::NotAsGranted("a process could not be told".into()).say();
+                }
                 // The table is shared: nothing may be closed here, so nothing is dropped.
                 process::exit_now(if sent { 0 } else { OURS })
             }
@@ -67,7 +70,7 @@ fn in_the_outer(isolation: &Isolation, proc: &OwnedFd, gate: &OwnedFd, guard: i3
     // The gate's other end is in the shared table: it would never hang up by itself when the guard is gone.
     capability::set_parent_death_signal(libc::SIGKILL).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
     let mut word = [0u8; 1];
-    if getppid().as_raw() != guard || read(gate, &mut word) != Ok(1) {
+    if getppid().as_raw() != guard || read(gate, &mut word).map_err(call("read"))? != 1 {
         return Err(Error::Said(OURS));
     }
     limit(proc, b"1")?;

@@ -34,8 +34,14 @@ impl Slot {
                 let Some(lock) = lock(&folder, &name)? else { continue };
                 let is_empty = fstat(&lock).map_err(call("fstat a session record"))?.st_size == 0;
                 if is_empty || also_dead {
-                    nix::unistd::ftruncate(&lock, 0).map_err(call("ftruncate a session record"))?;
-                    return Ok(Self { lock, folder, name, met });
+                    let slot = Self { lock, folder, name, met };
+                    let emptied = nix::unistd::ftruncate(&slot.lock, 0).map_err(call("ftruncate a session record"));
+                    emptied.inspect_err(|_| {
+                        if is_empty {
+                            slot.release()
+                        }
+                    })?;
+                    return Ok(slot);
                 }
                 met.push(name);
             }

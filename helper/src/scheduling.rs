@@ -27,7 +27,7 @@ impl Scheduling {
         let found = Self {
             slack: process::timer_slack().filter(|slack| *slack != SLACK),
             idle: process::is_idle(),
-            nice: Some(process::nice()).filter(|nice| *nice > 0),
+            nice: process::nice().ok().filter(|nice| *nice > 0),
             affinity: own.filter(|own| Affinity::own().as_ref() != Some(own)),
             io: process::io_priority().filter(|io| *io != 0),
             oom: std::fs::read_to_string(OOM).ok().and_then(|n| n.trim().parse().ok()).filter(|n| *n > 0),

@@ -45,6 +45,9 @@ pub fn open(
         });
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
         let sent = nix::unistd::write(&writer, &bytes).is_ok_and(|n| n == bytes.len());
+        if !sent {
+            Error::NotAsGranted("what was opened for it could not be told".into()).say();
+        }
         // The table is shared: nothing may be closed here, so nothing is dropped.
         process::exit_now(if sent { 0 } else { OURS });
     };
@@ -114,7 +117,7 @@ fn child(
         person.become_again(None)?;
     }
     let tree = &isolation.tree;
-    numbers.push(open_home(&tree.home, person.uid));
+    numbers.push(open_home(&tree.home, person.uid).map_err(call("open the home"))?);
     let parent = tree.home_mask.as_deref().and_then(|mask| folder(mask, 0).ok());
     numbers.push(parent.map_or(-1, IntoRawFd::into_raw_fd));
     for path in &tree.writable {
@@ -135,9 +138,27 @@ fn folder(path: &Path, resolve: u64) -> Result<OwnedFd, Errno> {
     mount::openat2(standard_cwd(), path, libc::O_PATH, resolve | mount::RESOLVE_NO_MAGICLINKS)
 }
 
+/// What says that there is no home which the user could enter. Anything else says that the kernel could not answer.
+const NO_HOME: [Errno; 14] = [
+    Errno::ENOENT,
+    Errno::ENOTDIR,
+    Errno::EACCES,
+    Errno::ELOOP,
+    Errno::ENAMETOOLONG,
+    Errno::EXDEV,
+    Errno::ESTALE,
+    Errno::ENOTCONN,
+    Errno::EIO,
+    Errno::ENXIO,
+    Errno::ENODEV,
+    Errno::ETIMEDOUT,
+    Errno::EHOSTDOWN,
+    Errno::EHOSTUNREACH,
+];
+
 /// The home's descriptor, or -1. Through a symbolic link only where it leads to a folder of the user's own: a home
 /// replaced by a link must not bring another's home in (CVE-2017-5180).
-fn open_home(home: &Path, uid: u32) -> i32 {
+fn open_home(home: &Path, uid: u32) -> Result<i32, Errno> {
     let opened = match folder(home, mount::RESOLVE_NO_SYMLINKS) {
         Err(Errno::ELOOP) => folder(home, 0).and_then(|fd| {
             let stat = nix::sys::stat::fstat(&fd)?;
@@ -145,10 +166,11 @@ fn open_home(home: &Path, uid: u32) -> i32 {
         }),
         opened => opened,
     };
-    match opened {
-        Ok(fd) if nix::sys::stat::fstat(&fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR) => {
-            fd.into_raw_fd()
-        }
-        _ => -1,
+    let looked = opened.and_then(|fd| Ok((nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR, fd)));
+    match looked {
+        Ok((true, fd)) => Ok(fd.into_raw_fd()),
+        Ok((false, _)) => Ok(-1),
+        Err(errno) if NO_HOME.contains(&errno) => Ok(-1),
+        Err(errno) => Err(errno),
     }
 }

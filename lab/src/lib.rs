@@ -19,6 +19,7 @@
 mod binaries;
 mod builder;
 mod entry;
+mod inject;
 mod journal;
 mod machine;
 mod outcome;
@@ -32,6 +33,7 @@ mod terminal;
 
 pub use builder::Builder;
 pub use entry::{Inside, PROBE, SSH};
+pub use inject::{Interference, Point};
 pub use journal::{Journal, Record};
 pub use machine::Lab;
 pub use outcome::Output;

@@ -138,3 +138,13 @@ fn a_missing_pam_stack_is_warned_of_where_a_profile_needs_it() {
     lab.set_policy(&profile("scope = \"host\""));
     assert_eq!(lab.root("caplet check --strict; echo code=$?").out(), "code=0");
 }
+
+#[test]
+fn inside_a_session_the_installed_policy_is_not_judged() {
+    let Some(lab) = Lab::new().user("alice", &[]).policy(&profile("user = \"root\"")).start() else { return };
+    let out = lab.sh("alice", "caplet run --quiet caplet check");
+    assert_eq!((out.code(), out.err_lines().len()), (1, 1), "{out}");
+    assert!(out.err().contains("leave it, then: sudo caplet check"), "{out}");
+    lab.write("/home/alice/own.toml", profile(""), 0o600, "alice");
+    lab.sh("alice", "caplet run --quiet caplet check own.toml").expect_ok();
+}

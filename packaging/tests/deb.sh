@@ -98,6 +98,12 @@ install_quietly "$new"
 install_quietly "$new"
 is "login after the reinstallation" course login 'echo $CAPLET_PROFILE'
 
+echo "== by apt, as the README says"
+if dpkg -P caplet >/dev/null 2>&1; then fail "it was purged under alice's login shell"; fi
+CAPLET_REMOVE=yes dpkg -r caplet >/dev/null || fail "it can be removed"
+(cd /t && apt-get -y -q install ./caplet_0.1.0_*.deb) >/t/apt.log 2>&1 || { cat /t/apt.log; fail "apt install"; }
+is "login after that" course login 'echo $CAPLET_PROFILE'
+
 echo "== removal"
 has "is refused while alice has the shell" "could not log in any more: alice" dpkg -r caplet
 has "also by apt" "could not log in any more: alice" apt-get -y remove caplet

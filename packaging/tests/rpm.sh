@@ -140,4 +140,9 @@ is "the helper is setuid root's" "4755 root:root" mode $helper
 is "a capability in a session" "" in_as alice caplet run --cap-add NET_ADMIN ip link add br0 type bridge
 dnf_ remove caplet >/t/dnf.log 2>&1 || { cat /t/dnf.log; fail "dnf remove"; }
 [ ! -e $tree$helper ] || fail "removed"
+# As the README says.
+dnf_ install /t/caplet-0.1.0-1.*.rpm >/t/dnf.log 2>&1 || { cat /t/dnf.log; fail "dnf install FILE"; }
+is "a capability in a session" "" in_as alice caplet run --cap-add NET_ADMIN ip link add br0 type bridge
+dnf_ remove caplet >/t/dnf.log 2>&1 || { cat /t/dnf.log; fail "dnf remove"; }
+[ ! -e $tree$helper ] || fail "removed"
 echo "rpm: passed with $(rpm --version), dnf $(dnf --version | head -1)"

@@ -6,7 +6,7 @@ mod ownership;
 mod risks;
 mod what_if;
 
-use crate::installed::POLICY;
+use crate::installed::{POLICY, session_profile};
 use crate::messages::{self, NO, Trouble, tell};
 use caplet_policy::document::{Document, Source, render};
 use std::ffi::OsString;
@@ -28,6 +28,11 @@ const LARGEST: u64 = 16 << 20;
 /// Checks that file or folder, or what is installed.
 pub fn run(path: Option<&Path>, strict: bool) -> ExitCode {
     let installed = path.is_none_or(|path| path == Path::new(POLICY));
+    // The root of a session is not the machine's, and no file there is its own.
+    if let Some(profile) = session_profile().filter(|_| installed) {
+        tell(&Trouble::CheckInside { profile });
+        return NO.into();
+    }
     let path = path.unwrap_or(Path::new(POLICY));
     let mut report = Report::default();
     let files = report.files(path);

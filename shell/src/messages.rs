@@ -177,6 +177,9 @@ pub enum Trouble {
     LogInside {
         profile: OsString,
     },
+    CheckInside {
+        profile: OsString,
+    },
     NoTime(OsString),
     NoUid(OsString),
     NoLog {
@@ -415,6 +418,12 @@ impl Display for Trouble {
             Self::LogInside { profile } => write!(
                 f,
                 "inside a session (profile \"{}\") the log cannot be read; leave it, then: sudo caplet log",
+                safe(profile)
+            ),
+            Self::CheckInside { profile } => write!(
+                f,
+                "inside a session (profile \"{}\") the installed policy cannot be read; leave it, then: \
+                 sudo caplet check",
                 safe(profile)
             ),
             Self::NoTime(text) => write!(

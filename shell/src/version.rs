@@ -22,7 +22,7 @@ pub fn text() -> &'static str {
 
 static TEXT: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "{} (commit {COMMIT})\nfeatures: isolated host login pam journal; {}, {LINKED}\nhelper: {}",
+        "{} (commit {COMMIT})\nfeatures: isolated host login pam journal networks; {}, {LINKED}\nhelper: {}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH,
         crate::installed::helper().display(),

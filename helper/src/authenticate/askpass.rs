@@ -76,7 +76,7 @@ impl<'a> Askpass<'a> {
             self.person.become_again(None)?;
             umask(Mode::from_bits_truncate(self.inherited.umask));
             for signal in 1..=64 {
-                process::set_ignored(signal, self.inherited.ignored.contains(&signal));
+                let _ = process::set_ignored(signal, self.inherited.ignored.contains(&signal));
             }
             for (resource, soft, hard) in &self.inherited.limits {
                 process::set_limit(*resource, *soft, *hard).map_err(call(format!("set limit {resource}")))?;

@@ -205,7 +205,7 @@ fn keep_session(mut pam: Pam, name: &CStr, socket: &OwnedFd) -> Result<(), Word>
     if status != Status::SUCCESS {
         return Err(no(&pam, status));
     }
-    let before = Surroundings::take();
+    let before = Surroundings::take().map_err(failed("getrlimit, getpriority"))?;
     let opened = pam.run(Step::OpenSession);
     if opened != Status::SUCCESS {
         pam.run(Step::DeleteCredentials);
@@ -243,13 +243,13 @@ struct Surroundings {
 const OWN_UMASK: u32 = 0o067;
 
 impl Surroundings {
-    fn take() -> Self {
+    fn take() -> Result<Self, Errno> {
         umask(Mode::from_bits_truncate(OWN_UMASK));
-        Self { limits: all_limits(), nice: process::nice() }
+        Ok(Self { limits: all_limits()?, nice: process::nice()? })
     }
 
     fn tell_changes(self, socket: &OwnedFd) -> Result<(), Errno> {
-        for ((resource, soft, hard), (_, soft_before, hard_before)) in all_limits().iter().zip(self.limits) {
+        for ((resource, soft, hard), (_, soft_before, hard_before)) in all_limits()?.iter().zip(self.limits) {
             for (is_hard, value, before) in [(true, *hard, hard_before), (false, *soft, soft_before)] {
                 if value != before {
                     talk::say(socket, &Word::Limit(*resource, is_hard, value))?;
@@ -264,7 +264,7 @@ impl Surroundings {
         if mask != OWN_UMASK {
             talk::say(socket, &Word::Umask(mask))?;
         }
-        match process::nice() {
+        match process::nice()? {
             nice if nice != self.nice => talk::say(socket, &Word::Nice(nice)),
             _ => Ok(()),
         }
@@ -272,6 +272,6 @@ impl Surroundings {
 }
 
 /// All 16 of getrlimit(2).
-fn all_limits() -> Vec<(u32, u64, u64)> {
-    (0..16).filter_map(|resource| process::limit(resource).ok().map(|(soft, hard)| (resource, soft, hard))).collect()
+fn all_limits() -> Result<Vec<(u32, u64, u64)>, Errno> {
+    (0..16).map(|resource| process::limit(resource).map(|(soft, hard)| (resource, soft, hard))).collect()
 }

@@ -177,23 +177,24 @@ pub fn say(socket: &OwnedFd, word: &Word) -> Result<(), Errno> {
 
 /// Its next word; the caller has polled. `None`: it is gone, or speaks no sense.
 pub fn hear(socket: &OwnedFd) -> Option<Word> {
-    Word::decode(&packet(socket, MsgFlags::MSG_DONTWAIT)?)
+    Word::decode(&packet(socket, MsgFlags::MSG_DONTWAIT).ok()??)
 }
 
 /// The next packet, however long. `None`: there will be none.
-pub fn packet(socket: &OwnedFd, flags: MsgFlags) -> Option<Vec<u8>> {
+pub fn packet(socket: &OwnedFd, flags: MsgFlags) -> Result<Option<Vec<u8>>, Errno> {
     let receive = |bytes: &mut [u8], flags| loop {
         match recv(socket.as_raw_fd(), bytes, flags) {
             Err(Errno::EINTR) => {}
-            Err(_) | Ok(0) => return None,
-            Ok(length) => return Some(length),
+            // Reset: it went without reading all.
+            Err(Errno::ECONNRESET) | Ok(0) => return Ok(0),
+            other => return other,
         }
     };
     let length = receive(&mut [], flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?;
     let mut bytes = vec![0; length.min(LONGEST)];
     let length = receive(&mut bytes, flags)?;
     bytes.truncate(length);
-    Some(bytes)
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
 }
 
 /// The helper answers.

@@ -12,7 +12,7 @@ use crate::lan::Plug;
 use crate::plan::Plan;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::process::{self, Change, Usage};
-use crate::sys::{Errno, capability, identity, terminal};
+use crate::sys::{Errno, capability, identity, standard, terminal};
 use crate::trail::Recorded;
 use crate::{host, seccomp};
 use caplet_policy::capability::CapSet;
@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// How long a command has after it was asked to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long it takes a process to end, in milliseconds.
+const MOMENT: u16 = 200;
 /// CAP_KILL.
 const KILL: CapSet = CapSet::from_bits(1 << 5);
 
@@ -59,6 +61,8 @@ pub fn run(
     let list = format!("/proc/self/task/{}/children", std::process::id());
     let readable = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let children = if isolated { None } else { open(list.as_str(), readable, Mode::empty()).ok() };
+    // For a word about what fails once the caller's descriptors are given up.
+    let words = standard(2).try_clone_to_owned().ok();
     let started = null().and_then(|null| {
         ending.enclose()?;
         let started = match isolated {
@@ -75,24 +79,31 @@ pub fn run(
         ending.running(started.pid).inspect_err(|_| {
             let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
         })?;
-        let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(call("tell the relay"));
+        let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(wire::untold("tell the relay"));
         let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
         let run = || {
             // The relay has given root up, and the watcher all that is the caller's: who fails in that fails before.
-            let ready = |who: &str| Error::NotAsGranted(format!("the {who} did not come up"));
-            wire::wait_for(relay, Report::Go).map_err(|_| ready("relay"))?;
-            watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(|_| ready("watcher"))?;
+            wire::wait_for(relay, Report::Go)?;
+            let ready = |error| match error {
+                Error::Said(_) => Error::NotAsGranted("its watcher did not come up".into()),
+                error => error,
+            };
+            watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(ready)?;
             wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
         };
         match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
-                Err(error)
+                Err(unless_it_ended(started.pid, &started.pidfd, error))
             }
         }
     });
     drop(outer);
+    if let (Err(_), Some(words)) = (&started, &words) {
+        let _ = terminal::replace_standard(words, 2);
+    }
+    drop(words);
     let (report, late) = match started {
         Ok(started) => {
             let Over { report, used, by } = watch(&started, relay, watcher, children, lifetime);
@@ -112,6 +123,23 @@ pub fn run(
         late.insist();
     }
     process::exit_now(0)
+}
+
+/// The error of who worked for a child of ours that is being killed; nothing more to say where it had ended by itself,
+/// and so has said why. It is not waited for long: the kernel keeps PID 1 until all others of its namespace are gone.
+pub fn unless_it_ended(child: i32, pidfd: &OwnedFd, error: Error) -> Error {
+    if let Error::Said(_) = error {
+        return error;
+    }
+    let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], MOMENT);
+    for _ in 0..10 {
+        match process::wait(Some(child), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+            Ok(Some((_, Change::Exited(code)))) => return Error::Said(code),
+            Ok(None) => drop(poll(&mut [], PollTimeout::from(MOMENT / 20))), // whoever traces it has it first
+            _ => break,
+        }
+    }
+    error
 }
 
 fn null() -> Result<OwnedFd, Error> {
@@ -224,7 +252,13 @@ impl Watch<'_> {
             let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
             match process::wait_with_usage(whom, options) {
                 Ok(None) => return None,
-                Err(_) => return Some(self.told.unwrap_or(Report::Signaled(libc::SIGKILL))),
+                Err(Errno::ECHILD) => return Some(self.told.unwrap_or(Report::Signaled(libc::SIGKILL))),
+                // Nobody would hear of its end any more.
+                Err(_) => {
+                    self.killing = true;
+                    self.signal(&[libc::SIGKILL]);
+                    return Some(self.failed());
+                }
                 Ok(Some((pid, Change::Stopped(signal), _))) => {
                     if !self.started.session && pid == self.started.pid {
                         self.tell(Report::Stopped(signal));
@@ -234,6 +268,7 @@ impl Watch<'_> {
                 Ok(Some((pid, change, usage))) if pid == self.started.pid => {
                     self.hear(); // what PID 1 said last is still in the socket
                     let own = match change {
+                        Change::Exited(OURS) if self.started.session && self.told.is_none() => self.failed(),
                         Change::Exited(code) => Report::Exited(code),
                         Change::Signaled(signal) => Report::Signaled(signal),
                         _ => Report::Exited(OURS),
@@ -252,6 +287,13 @@ impl Watch<'_> {
                 self.signal(&[libc::SIGKILL]); // those that have come to us meanwhile
             }
         }
+    }
+
+    /// We cannot go on.
+    fn failed(&mut self) -> Report {
+        self.by.get_or_insert_with(|| Cause::Failed.word().into());
+        self.tell(Report::Ending(Cause::Failed));
+        self.told.unwrap_or(Report::Exited(OURS))
     }
 
     fn is_last(&self) -> bool {

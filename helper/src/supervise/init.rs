@@ -7,11 +7,13 @@ use crate::capset;
 use crate::error::{Error, OURS, call};
 use crate::sys::{Errno, capability, process, standard, terminal};
 use caplet_policy::capability::CapSet;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// si_code of a signal that the kernel sent.
 const SI_KERNEL: i32 = 0x80;
@@ -56,9 +58,26 @@ pub fn lead_session(slave: Option<&OwnedFd>) -> Result<(), Error> {
 }
 
 /// Runs as PID 1 from here on. `command` is the child just forked, in a process group of its own.
-pub fn run(command: i32, status: &OwnedFd, foreground: Foreground, terminal: Option<OwnedFd>, linger: bool) -> ! {
+/// It waits for a word over `line`.
+pub fn run(
+    command: i32,
+    status: &OwnedFd,
+    line: OwnedFd,
+    foreground: Foreground,
+    terminal: Option<OwnedFd>,
+    linger: bool,
+) -> ! {
     let mut state = Watch { command, status, foreground, terminal, linger, over: false };
-    let code = match state.watch() {
+    let words = standard(2).try_clone_to_owned().ok();
+    let started = state.settle(line, words.as_ref()).inspect_err(|error| {
+        // Nothing has run: the session ends with this process.
+        if let Some(words) = &words {
+            let _ = terminal::replace_standard(words, 2);
+        }
+        error.say();
+    });
+    drop(words);
+    let code = match started.and_then(|signals| state.watch(&signals)) {
         Ok(()) => 0,
         Err(_) => OURS,
     };
@@ -82,7 +101,8 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn watch(&mut self) -> Result<(), Error> {
+    /// Keeps nothing but what it watches with; then the command may run.
+    fn settle(&self, line: OwnedFd, words: Option<&OwnedFd>) -> Result<SignalFd, Error> {
         capset::reduce_to(CapSet::EMPTY)?;
         capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
         // After the last change of credentials, which clears it; then whether the guard is still there.
@@ -91,10 +111,23 @@ impl Watch<'_> {
             return Err(Error::Said(OURS));
         }
         for signal in PASSED_ON {
-            process::handle(signal); // without a handler PID 1 never sees them
+            process::handle(signal).map_err(call("sigaction"))?; // without a handler PID 1 never sees them
         }
         let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(call("signalfd"))?;
+        let null =
+            open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(call("open /dev/null"))?;
+        let mut keep = vec![self.status.as_raw_fd(), line.as_raw_fd(), signals.as_raw_fd(), null.as_raw_fd()];
+        keep.extend(self.terminal.as_ref().into_iter().chain(words).map(AsRawFd::as_raw_fd));
+        process::close_all_but(keep).map_err(call("close_range"))?;
+        for number in 0..3 {
+            terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
+        }
+        wire::send(&line, Report::Go, None).map_err(call("start the command"))?;
+        Ok(signals)
+    }
+
+    fn watch(&mut self, signals: &SignalFd) -> Result<(), Error> {
         loop {
             let mut waits =
                 [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(self.status.as_fd(), PollFlags::POLLIN)];
@@ -114,7 +147,7 @@ impl Watch<'_> {
                 self.pass_on(signal.ssi_signo as i32, signal.ssi_code);
             }
             let mut end = None;
-            while let Some((pid, change)) = self.next_change() {
+            while let Some((pid, change)) = self.next_change()? {
                 if pid == self.command && !self.over {
                     end = self.report(change).or(end);
                 }
@@ -149,8 +182,11 @@ impl Watch<'_> {
         matches!(process::wait(None, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Err(Errno::ECHILD))
     }
 
-    fn next_change(&self) -> Option<(i32, process::Change)> {
-        process::wait(None, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG).ok().flatten()
+    fn next_change(&self) -> Result<Option<(i32, process::Change)>, Error> {
+        match process::wait(None, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG) {
+            Err(Errno::ECHILD) => Ok(None),
+            other => other.map_err(call("waitid")),
+        }
     }
 
     /// Says what became of the command; its end is left to say.

@@ -58,10 +58,13 @@ pub enum Cause {
     Account,
     /// Nobody judges it any more.
     Unjudged,
+    /// Its PID 1 or its guard could not go on.
+    Failed,
 }
 
 impl Cause {
-    const EVERY: [Self; 6] = [Self::Lifetime, Self::Hangup, Self::Asked, Self::Policy, Self::Account, Self::Unjudged];
+    const EVERY: [Self; 7] =
+        [Self::Lifetime, Self::Hangup, Self::Asked, Self::Policy, Self::Account, Self::Unjudged, Self::Failed];
 
     /// Its word in the log.
     pub const fn word(self) -> &'static str {
@@ -72,6 +75,7 @@ impl Cause {
             Self::Policy => "policy",
             Self::Account => "account",
             Self::Unjudged => "unjudged",
+            Self::Failed => "failed",
         }
     }
 
@@ -84,6 +88,7 @@ impl Cause {
             Self::Policy => "this session was ended: the policy grants it to you no longer; see: caplet list",
             Self::Account => "this session was ended: your account is locked, has expired or is gone",
             Self::Unjudged => "this session was ended: whether it is still granted could not be judged; start it again",
+            Self::Failed => "this session was ended: the process that watches it failed",
         })
     }
 }
@@ -161,7 +166,8 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, E
     let number = socket.as_fd().as_raw_fd();
     let (length, descriptor) = loop {
         match recvmsg::<()>(number, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(Errno::EINTR) => continue,
+            // Reset: it went without reading all; what it had said before comes next.
+            Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(errno) => return Err(errno),
             Ok(message) => {
                 let mut descriptor = None;
@@ -181,11 +187,19 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Report, Option<OwnedFd>)>, E
     }
 }
 
-/// Waits for this word of the guard; when anything else comes, the guard has said why.
+/// Waits for this word of the other side; when anything else comes, or it is gone, it has said why.
 pub fn wait_for(socket: impl AsFd, wanted: Report) -> Result<(), Error> {
-    match receive(socket) {
-        Ok(Some((report, _))) if report == wanted => Ok(()),
+    match receive(socket).map_err(call("recvmsg"))? {
+        Some((report, _)) if report == wanted => Ok(()),
         _ => Err(Error::Said(OURS)),
+    }
+}
+
+/// An error of [`send`]: whoever is gone has said why.
+pub fn untold(what: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| match errno {
+        Errno::EPIPE | Errno::ECONNRESET => Error::Said(OURS),
+        errno => call(what)(errno),
     }
 }
 
@@ -197,7 +211,7 @@ pub fn wait_for_run(
     environment: &mut Environment,
 ) -> Result<(), Error> {
     loop {
-        let packet = talk::packet(socket, MsgFlags::empty()).ok_or(Error::Said(OURS))?;
+        let packet = talk::packet(socket, MsgFlags::empty()).map_err(call("recv"))?.ok_or(Error::Said(OURS))?;
         if Report::decode(&packet) == Some(Report::Run) {
             return Ok(());
         }
@@ -228,7 +242,7 @@ mod tests {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[13, 0, 0, 0, 0]), None);
-        assert_eq!(Report::decode(&[9, 6, 0, 0, 0]), None);
+        assert_eq!(Report::decode(&[9, 7, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[1, 0]), None);
     }
 }

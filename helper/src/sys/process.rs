@@ -220,25 +220,26 @@ struct KernelAction {
 }
 
 /// Sets a signal to its default action, or to be ignored; by the kernel's call, since the C library keeps 32 and 33
-/// to itself and posix_spawn(3) leaves 32 ignored. Signals that take neither are left alone.
-pub fn set_ignored(signal: i32, ignored: bool) {
+/// to itself and posix_spawn(3) leaves 32 ignored.
+pub fn set_ignored(signal: i32, ignored: bool) -> Result<(), Errno> {
     let handler = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
     let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
     // SAFETY: no handler function is installed; the action lives through the call; 8 is the size of its mask.
-    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, 0usize, 8usize) };
+    checked(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, 0usize, 8usize) }).map(drop)
 }
 
 extern "C" fn nothing(_: libc::c_int) {}
 
 /// Installs a handler that does nothing: PID 1 of a namespace ignores signals that have none.
-pub fn handle(signal: i32) {
+pub fn handle(signal: i32) -> Result<(), Errno> {
     // SAFETY: the handler touches nothing at all, so it is safe at any moment.
-    unsafe {
+    Errno::result(unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
         action.sa_flags = libc::SA_RESTART;
-        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-    }
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+    })
+    .map(drop)
 }
 
 /// kill(2).
@@ -347,9 +348,9 @@ pub fn adopt_orphans() -> Result<(), Errno> {
 }
 
 /// The nice value of this process (getpriority(2)).
-pub fn nice() -> i32 {
+pub fn nice() -> Result<i32, Errno> {
     // SAFETY: plain numbers. The raw call gives 20 - nice, so that no result looks like an error.
-    20 - unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) } as i32
+    checked(unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) }).map(|value| 20 - value as i32)
 }
 
 /// Sets the nice value of a process; 0 is this one (setpriority(2)).

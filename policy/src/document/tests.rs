@@ -540,8 +540,8 @@ fn the_installed_sample_grants_nobody_anything_and_its_examples_are_right() {
     assert!(installed.profiles.is_empty() && installed.defaults.contact.is_none());
     let document = good(&switched_on());
     let names: Vec<_> = document.profiles.iter().map(|p| p.name.as_str()).collect();
-    assert_eq!(names, ["student", "netlab", "oslab", "clock", "perf"]);
-    assert!(document.defaults.contact.is_some());
+    assert_eq!(names, ["student", "netlab", "oslab", "shared", "clock", "perf"]);
+    assert!(document.defaults.contact.is_some() && document.networks.len() == 1);
     assert!(document.profiles[0].login && document.profiles[0].starting_set().is_empty());
     assert!(SAMPLE.lines().all(|line| line.len() <= 110));
 }

@@ -143,7 +143,9 @@ The installed one is for root alone to read: sudo caplet check
 Examples:
   caplet check policy.toml
   sudo caplet check
-  sudo caplet check --as alice --cap-add NET_ADMIN    (more: check --as x --help)
+  sudo caplet check --as alice --cap-add NET_ADMIN
+
+What --as takes: caplet check --as alice --help
 
 Of the installed policy it also looks at what is around it: owners and modes of
 helper, policy and PAM file, mounts, login shells, subordinate ids.
