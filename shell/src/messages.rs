@@ -346,7 +346,12 @@ impl Display for Trouble {
             Self::LearnStopped(code) => write!(f, "not learned: ended by signal {}", code.saturating_sub(128)),
             Self::LearnInVain { all, code } => {
                 let all = if all.is_empty() { "no capability" } else { all };
-                write!(f, "not learned: with all that you may have in a session ({all}) it ends with {code}")
+                let why = match *code {
+                    126 => " (it cannot be executed there)",
+                    127 => " (it is not found there)",
+                    _ => "",
+                };
+                write!(f, "not learned: with all that you may have in a session ({all}) it ends with {code}{why}")
             }
             Self::Learned { sessions, profile } => {
                 write!(f, "learned in {sessions} sessions of profile \"{profile}\"; as a file of policy.d:")
