@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage bench picture install install-files package-files pages deb rpm packages-check packages-test clean
+.PHONY: build demo test lint sabotage hostile fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
 
 build:
 	@lab/build.sh
@@ -25,10 +25,22 @@ test:
 lint:
 	@lab/cargo.sh fmt --check
 	@lab/cargo.sh clippy --workspace --all-targets -- -D warnings
+	@lab/crates.py
 
 sabotage:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/sabotage.sh
+
+# The attacks of lab/ATTACKS.md, failing calls, weakened helpers, fuzzing: up to half an hour.
+hostile:
+	@lab/prepare.sh test
+	@lab/as-root.sh bash lab/hostile.sh
+
+# SECONDS_EACH of every fuzz target, from the seeds and what earlier runs found.
+SECONDS_EACH ?= 10
+fuzz:
+	@lab/prepare.sh fuzz
+	@lab/fuzz.sh $(SECONDS_EACH)
 
 # RESULTS=FILE: writes the reports there too.
 bench: build
@@ -89,7 +101,7 @@ packages-check:
 	@lab/prepare.sh packages-check
 	@packaging/test.sh cheap
 
-# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian).
+# Lints, two builds bit for bit, and the life of both packages in throwaway roots (SUITES of Debian and Ubuntu).
 packages-test:
 	@lab/prepare.sh packages
 	@packaging/test.sh

@@ -20,7 +20,7 @@ row "PAM: its process, the conversation, the cache" $h/authenticate/*.rs $h/sys/
 row "log and registry" $h/{journal,trail,registry,audit}.rs $h/journal/*.rs $p/seal.rs
 row "plan, command, environment, limits, launch" $h/{plan,command,environment,limits,launch}.rs
 row "isolated: namespaces, maps, tree, user's files, network, agent" $h/{isolated,namespaces,idmap,rootfs,user_files,network,agent}.rs $p/subids.rs
-row "host, sets, seccomp" $h/{host,capset,seccomp}.rs
+row "host, sets, seccomp" $h/{host,capset,seccomp}.rs $h/seccomp/*.rs $p/syscalls.rs
 row "relay, guard, watcher, PID 1, terminal" $h/supervise/*.rs
 row "running sessions: list, end, judge again" $h/{sessions,rejudge}.rs
 row "networks between sessions" $h/lan/*.rs

@@ -8,12 +8,15 @@ deb) programs="cc dpkg-buildpackage dh objdump" ;;
 rpm) programs="cc rpmbuild objdump" ;;
 packages-check) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish" ;;
 packages) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish mmdebstrap systemd-nspawn createrepo_c dnf" ;;
+fuzz) programs="cc c++" ;;
 demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
-*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft jq make" ;;
+*) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft jq make bwrap" ;;
 esac
 package() { # program, package manager
     case $2:$1 in
     *:cc) echo gcc ;;
+    apt:c++) echo g++ ;;
+    dnf:c++) echo gcc-c++ ;;
     apt:ip) echo iproute2 ;;
     dnf:ip) echo iproute ;;
     *:route) echo net-tools ;;

@@ -10,6 +10,7 @@ export CAPLET_SKIPS=$skips
 echo "== format and lints"
 lab/cargo.sh fmt --check
 lab/cargo.sh clippy -q --workspace --all-targets -- -D warnings
+lab/crates.py
 echo "== release build"
 lab/build.sh
 export CAPLET_BUILD=$PWD/target/release

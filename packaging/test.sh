@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that is promised of the packages: `make packages-test`. SUITES: which Debian suites. With the word `cheap` only
-# what needs no other machine and no second build: `make packages-check`, a part of CI.
+# Everything that is promised of the packages: `make packages-test`. SUITES: which suites of Debian, and of Ubuntu (jammy,
+# noble, resolute) from UBUNTU_MIRROR. With the word `cheap` only what needs no other machine and no second build:
+# `make packages-check`, a part of CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${SUITES:=bookworm trixie sid}"

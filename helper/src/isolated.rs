@@ -10,6 +10,7 @@ use crate::launch::Start;
 use crate::namespaces;
 use crate::plan::{Isolation, Plan};
 use crate::rootfs::{Names, Tree};
+use crate::seccomp::Filter;
 use crate::supervise::guard::{self, Started};
 use crate::supervise::init::{self, Foreground};
 use crate::supervise::terminal::{Outer, Pty, new_devpts};
@@ -145,7 +146,7 @@ fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(Own
 
 fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Result<Error, Error> {
     let Plan { target, mut limits, mut environment, start, ignored, cwd, home, quiet, isolation, mut umask, .. } = plan;
-    let Some(Isolation { hostname, nested, linger, .. }) = isolation else {
+    let Some(Isolation { hostname, nested, filter, linger, .. }) = isolation else {
         return Err(Error::Said(OURS));
     };
     if !nested {
@@ -180,6 +181,8 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
             }
             drop(pty);
             capset::become_target(&target)?;
+            // After the sets and no_new_privs, which it needs: nothing that it shuts is left to do.
+            filter.as_ref().map_or(Ok(()), Filter::install)?;
             wire::wait_for(&watched, Report::Go)?;
             let folders = [cwd.unwrap_or_else(|| home.clone()), home, PathBuf::from("/")].into();
             Ok(Start { launch: start, environment, limits, ignored, folders, quiet }.go())
@@ -187,7 +190,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         Fork::Parent(command) => {
             let child = nix::unistd::Pid::from_raw(command);
             let _ = nix::unistd::setpgid(child, child);
-            drop((start, environment, limits, target));
+            drop((start, environment, limits, target, filter));
             let slave = pty.map(|(slave, _)| slave).filter(|_| foreground == Foreground::OnDemand);
             init::run(command, status, watches, foreground, slave, linger)
         }

@@ -2,7 +2,7 @@
 
 use crate::journal::Line;
 use crate::trail::scope_name;
-use caplet_policy::document::{Auth, Defaults, Home, Moment, Network, Profile, UserMode};
+use caplet_policy::document::{Auth, Defaults, Home, Moment, Network, Profile, Seccomp, UserMode};
 use caplet_policy::escape::log_command;
 use std::io::Write as _;
 
@@ -38,6 +38,7 @@ fn line(profile: &Profile) -> Line {
         )
         .field("login", yes_no(profile.login))
         .field("auth", if profile.auth == Auth::Password { "password" } else { "none" })
+        .field("seccomp", if profile.seccomp == Seccomp::None { "none" } else { "default" })
         .field("privileged", yes_no(profile.privileged))
         .field("until", profile.valid_until.map(until).unwrap_or_default())
         .field("caps", profile.starting_set().to_string())

@@ -12,9 +12,10 @@ use crate::idmap::Maps;
 use crate::limits::Limits;
 use crate::rootfs::Tree;
 use crate::scheduling::Scheduling;
+use crate::seccomp::Filter;
 use crate::sys::identity;
 use caplet_policy::capability::CapSet;
-use caplet_policy::document::{self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Subject, UserMode};
+use caplet_policy::document::{self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Seccomp, Subject, UserMode};
 use caplet_policy::judge::{Caller, Grant};
 use caplet_policy::request::{Request, Start};
 use nix::fcntl::{OFlag, open};
@@ -88,6 +89,8 @@ pub struct Isolation {
     pub hostname: Option<String>,
     /// Whether programs inside may make user namespaces of their own.
     pub nested: bool,
+    /// The command's system call filter; `None` where the profile or `--privileged` says so.
+    pub filter: Option<Filter>,
     /// Whether the limit on them must stand above the session: it holds CAP_SYS_RESOURCE.
     pub ceiling: bool,
     pub private_network: bool,
@@ -175,6 +178,13 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
                 false => Target { bounding: None, securebits: 0, no_new_privs: false, ..target },
             }
         }
+    }
+}
+
+fn filter(grant: &Grant) -> Option<Filter> {
+    match (grant.profile().seccomp, grant.privileged()) {
+        (Seccomp::None, _) | (_, true) => None,
+        (Seccomp::Default, false) => Some(Filter::of(grant.caps(), grant.profile().nested_userns)),
     }
 }
 
@@ -294,6 +304,7 @@ impl Isolation {
             private_network,
             dns: grant.lan().map(|lan| lan.dns.clone()).unwrap_or_default(),
             linger: profile.linger,
+            filter: filter(grant),
             agent: None,
         })
     }

@@ -1,9 +1,15 @@
-//! Two filters. Where the caller's terminal is shared, TIOCSTI and TIOCLINUX must not reach it (CVE-2017-5226; the
-//! kernel looks at the low 32 bits of the request only, CVE-2019-10063). And the guard may watch, and nothing else.
+//! Three filters. Where the caller's terminal is shared, TIOCSTI and TIOCLINUX must not reach it (CVE-2017-5226; the
+//! kernel looks at the low 32 bits of the request only, CVE-2019-10063). The guard and PID 1 may watch, and nothing
+//! else. And an isolated session has what its grant stands for (`session.rs`).
 
 use crate::error::{Error, call};
 use crate::sys::capability::install_filter;
 use libc::sock_filter;
+
+mod numbers;
+mod session;
+
+pub use session::Filter;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -101,17 +107,22 @@ const WATCHING: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// Everything but watching is EPERM from here on: the guard is uid 0, and files of root are open to that alone.
-pub fn only_watch() -> Result<(), Error> {
+/// What else PID 1 of a session does: hand the terminal to the command.
+pub const FOREGROUND: &[libc::c_long] = &[libc::SYS_ioctl];
+
+/// Everything but watching (and `more`) is EPERM from here on: the guard is uid 0, and files of root are open to that
+/// alone; PID 1 is what everything in a session descends from.
+pub fn only_watch(more: &[libc::c_long]) -> Result<(), Error> {
     let mut program = vec![
         step(LOAD, ARCH, 0, 0),
         step(EQUAL, abi::NATIVE, 1, 0),
         step(RETURN, REFUSE, 0, 0),
         step(LOAD, NUMBER, 0, 0),
     ];
-    for (number, left) in WATCHING.iter().zip((1..=WATCHING.len() as u8).rev()) {
+    let calls = WATCHING.iter().chain(more);
+    for (number, left) in calls.zip((1..=(WATCHING.len() + more.len()) as u8).rev()) {
         program.push(step(EQUAL, *number as u32, left, 0));
     }
     program.extend([step(RETURN, REFUSE, 0, 0), step(RETURN, ALLOW, 0, 0)]);
-    install_filter(&program).map_err(call("install the guard's filter"))
+    install_filter(&program).map_err(call("install the filter of who watches"))
 }

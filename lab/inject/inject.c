@@ -8,7 +8,7 @@
  *
  * PROCESS: 0 is the program, 0.1 its first child, 0.1.2 the second child of that. NUMBER: how manieth CALL of its own.
  * A process that execs anything else is left alone from there on. Exit: the program's own, 128+N for a signal N;
- * fail, kill and stop write "inject: missed" to descriptor 9 where there was no such call. */
+ * A close(2) that fails has closed. fail, kill and stop write "inject: missed" to descriptor 9 where there was no such call. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
@@ -113,6 +113,19 @@ static pid_t stop_here(struct proc *chosen) {
     stopped = chosen->pid;
     if (ptrace(PTRACE_DETACH, stopped, 0, SIGSTOP)) die("detach");
     chosen->pid = 0;
+    /* It stops when it is scheduled next: going on must come after that. */
+    for (int i = 0; i < 2000; i++) {
+        char path[64], text[256], state = 0;
+        snprintf(path, sizeof path, "/proc/%d/stat", stopped);
+        FILE *f = fopen(path, "re");
+        size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+        if (f) fclose(f);
+        text[n] = 0;
+        char *end = strrchr(text, ')');
+        if (end) state = end[2];
+        if (!f || state == 'T' || state == 'Z') break;
+        usleep(1000);
+    }
     pid_t child = fork();
     if (child < 0) die("fork");
     if (!child) {
@@ -171,6 +184,7 @@ int main(int argc, char **argv) {
         if (pid < 0) { if (errno == EINTR) continue; break; }
         if (pid == hooked) {
             kill(stopped, SIGCONT);
+            kill(first, SIGCONT); /* it has stopped with its command, for the shell that we are */
             hooked = 0;
             continue;
         }
@@ -214,6 +228,7 @@ int main(int argc, char **argv) {
         } else if (event == PTRACE_EVENT_STOP) {
             if (signal != SIGTRAP) { /* a group stop: stay stopped */
                 ptrace(PTRACE_LISTEN, pid, 0, 0);
+                if (pid == first && stopped && !hooked) kill(first, SIGCONT);
                 continue;
             }
         } else if (signal == (SIGTRAP | 0x80)) {
@@ -229,7 +244,7 @@ int main(int argc, char **argv) {
                     hit = 1;
                     if (!strcmp(mode, "fail")) {
                         p->failing = 1;
-                        skip_call(pid);
+                        if (p->call != SYS_close) skip_call(pid); /* which closes, whatever it says */
                     } else if (!strcmp(mode, "kill")) {
                         kill(pid, SIGKILL);
                         continue;

@@ -19,6 +19,7 @@
 mod binaries;
 mod builder;
 mod entry;
+mod filter;
 mod inject;
 mod journal;
 mod machine;
@@ -33,6 +34,7 @@ mod terminal;
 
 pub use builder::Builder;
 pub use entry::{Inside, PROBE, SSH};
+pub use filter::Filter;
 pub use inject::{Interference, Point};
 pub use journal::{Journal, Record};
 pub use machine::Lab;

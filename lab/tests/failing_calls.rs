@@ -1,5 +1,6 @@
-//! Every system call that the helper makes fails once, each in turn: then either nothing runs, or the session is to the
-//! last bit what it would have been. Nothing in between, and nothing is left behind. Row T40 of attacks.md.
+//! System calls that the helper makes fail once, each in turn (all of them with CAPLET_FULL, as in `make hostile`): then
+//! either nothing runs, or the session is to the last bit what it would have been. Nothing in between, and nothing is
+//! left behind. Row T40 of attacks.md.
 
 use caplet_lab::{Interference, Lab, Output, Point, need};
 use nix::errno::Errno;
@@ -49,7 +50,7 @@ network = "lab"
 fn lab() -> Option<Lab> {
     let lab = Lab::new()
         .user("alice", &["students", "docker"])
-        .subid("alice", 200_000, 4_096)
+        .subid("alice", 200_000, 256)
         .file("/srv/secret/key", "secret", 0o644, "root")
         .file("/root/fingerprint.c", include_str!("../inject/fingerprint.c"), 0o644, "root")
         .policy(POLICY)
@@ -95,8 +96,11 @@ fn verdict(whole: &str, out: &Output, in_pam: bool) -> Result<(), String> {
     }
 }
 
-/// Every call that a session of that profile makes once its policy is opened fails in turn, each with one error, or
-/// (with CAPLET_FULL) with all of them.
+/// Without CAPLET_FULL each of so many calls fails.
+const FEW: usize = 3;
+
+/// With CAPLET_FULL every call that a session of that profile makes once its policy is opened fails in turn, with each
+/// of the errors; else some, with one each.
 fn fail_each_call(profile: &str) {
     let Some(lab) = lab() else { return };
     let all = std::env::var_os("CAPLET_FULL").is_some();
@@ -109,6 +113,7 @@ fn fail_each_call(profile: &str) {
         }
     };
     lab.run_as("alice", [&[HELPER], &words[..]].concat()).expect_ok();
+    lab.processes_left();
     first();
     let (points, out) = lab.calls("alice", &words);
     let whole = out.expect_ok().out();
@@ -133,7 +138,8 @@ fn fail_each_call(profile: &str) {
     let only = std::env::var("CAPLET_POINT").ok();
     let is_wanted =
         |p: &Point| only.as_ref().is_none_or(|only| *only == format!("{} {} {}", p.process, p.number, p.call));
-    let points: Vec<Point> = points.into_iter().filter(|p| !never.contains(&p.call) && is_wanted(p)).collect();
+    let points = points.into_iter().filter(|p| !never.contains(&p.call) && is_wanted(p));
+    let points: Vec<Point> = points.step_by(if all { 1 } else { FEW }).collect();
     let (mut odd, mut runs, mut unmet, mut refused, mut wanted) = (Vec::new(), 0, Vec::new(), 0, 0);
     for (index, point) in points.iter().enumerate() {
         let errors = match (point.call, all) {
@@ -259,7 +265,10 @@ fn nothing_is_left(lab: &Lab) {
     assert_eq!(lab.processes_left(), []);
     assert_eq!(lab.root("ls /run/caplet").out(), "");
     assert_eq!(lab.mounts_left(), Vec::<std::path::PathBuf>::new());
-    assert_eq!(ids("grant"), ids("end"));
+    // A record that could not be taken away is found again, and has its end twice: one too many, never one too few.
+    let ends = ids("end");
+    let open: Vec<String> = ids("grant").into_iter().filter(|id| !ends.contains(id)).collect();
+    assert_eq!(open, Vec::<String>::new());
 }
 
 #[test]
@@ -291,7 +300,7 @@ fn the_guards_filter_refuses_nothing_that_it_does() {
         let trace = lab.read("/tmp/trace");
         assert_eq!(out.code(), 7, "{out}");
         let mut settled = trace.lines().filter(|l| l.contains("PR_SET_SECCOMP") && !l.contains("len=14"));
-        let guard = settled.next_back().and_then(|l| l.split(' ').next()).expect("the guard's filter").to_owned();
+        let guard = settled.next().and_then(|l| l.split(' ').next()).expect("the guard's filter").to_owned();
         let of_guard = || trace.lines().filter(|l| l.starts_with(&guard)).skip_while(|l| !l.contains("PR_SET_SECCOMP"));
         assert!(of_guard().any(|l| l.contains("end id")), "{trace}");
         assert!(of_guard().any(|l| l.contains("unlinkat")), "{trace}");

@@ -72,6 +72,27 @@ fn control_z_stops_it_for_the_callers_shell_and_fg_goes_on() {
     terminal.wait();
 }
 
+// sudo-rs #1650
+#[test]
+fn control_z_in_a_pipeline_stops_all_of_it_and_fg_goes_on() {
+    let Some(lab) = lab() else { return };
+    let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").terminal(24, 80);
+    terminal.expect("outer> ");
+    for profile in ["own", "real"] {
+        let line = format!("caplet run --quiet -p {profile} sh -c 'echo re''ady; sleep 3; echo go''ne-on' | cat\n");
+        terminal.send(&line);
+        terminal.expect("ready");
+        terminal.send("\u{1a}");
+        terminal.expect("Stopped");
+        terminal.expect("outer> ");
+        terminal.send("fg\n");
+        terminal.expect("gone-on");
+        terminal.expect("outer> ");
+    }
+    terminal.send("exit\n");
+    terminal.wait();
+}
+
 #[test]
 fn caplet_shell_is_the_users_shell_with_job_control() {
     let Some(lab) = lab() else { return };

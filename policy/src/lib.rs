@@ -17,3 +17,4 @@ pub mod judge;
 pub mod request;
 pub mod seal;
 pub mod subids;
+pub mod syscalls;

@@ -31,32 +31,60 @@ impl Range {
     /// # Errors
     /// There is none, or another entry overlaps it.
     pub fn find(text: &str, name: &str, uid: u32) -> Result<Self, Unusable> {
-        let entries: Vec<Range> = text.lines().filter_map(Range::parse).collect();
-        let mine = |entry: &Range| entry.owner == name || entry.owner == uid.to_string();
-        let own = entries.iter().find(|entry| mine(entry)).ok_or(Unusable::Missing)?;
-        let clash = entries.iter().find(|other| !mine(other) && other.first <= own.last() && own.first <= other.last());
+        let mine = |owner: &str| owner == name || owner == uid.to_string();
+        let own = text.lines().find_map(|line| Range::usable(line).filter(|range| mine(&range.owner)));
+        let own = own.ok_or(Unusable::Missing)?;
+        let others = text.lines().flat_map(|line| [Range::read(line, decimal), Range::read(line, any_base)]);
+        let clash = others.flatten().find(|other| {
+            !mine(&other.owner) && other.count > 0 && other.first <= own.last() && own.first <= other.last()
+        });
         match clash {
-            Some(other) => Err(Unusable::Overlaps { own: own.clone(), other: other.clone() }),
-            None => Ok(own.clone()),
+            Some(other) => Err(Unusable::Overlaps { own, other }),
+            None => Ok(own),
         }
     }
 
-    /// `owner:first:count`, in u64 so that nothing wraps; a range that leaves u32, or holds uid 0 or -1, is none.
-    fn parse(line: &str) -> Option<Self> {
+    /// `owner:first:count`; a range that leaves u32, or holds uid 0 or -1, is none that a user could have.
+    fn usable(line: &str) -> Option<Self> {
+        let range = Self::read(line, decimal)?;
+        let whole = range.first.checked_add(range.count).is_some();
+        (line == line.trim() && line.matches(':').count() == 2 && whole && range.first > 0 && range.count > 0)
+            .then_some(range)
+    }
+
+    /// Whatever a program might take for a range: of somebody else's, too much is read rather than too little.
+    fn read(line: &str, number: fn(&str) -> Option<u64>) -> Option<Self> {
         let mut parts = line.trim().split(':');
-        let (owner, first, count) = (parts.next()?, parts.next()?, parts.next()?);
-        let (first, count): (u64, u64) = (first.parse().ok()?, count.parse().ok()?);
-        let end = first.checked_add(count)?;
-        if parts.next().is_some() || first == 0 || count == 0 || end > u64::from(u32::MAX) {
-            return None;
-        }
-        Some(Self { owner: owner.into(), first: first as u32, count: count as u32 })
+        let (owner, first, count) = (parts.next()?, number(parts.next()?)?, number(parts.next()?)?);
+        let end = first.saturating_add(count).min(u64::from(u32::MAX) + 1);
+        let first = u32::try_from(first).ok()?;
+        // A range up to the last id there is has one more than u32 can count.
+        let count = u32::try_from(end.saturating_sub(u64::from(first))).unwrap_or(u32::MAX);
+        Some(Self { owner: owner.into(), first, count })
     }
 
     /// Its last id.
     pub fn last(&self) -> u32 {
-        self.first + (self.count - 1)
+        self.first.saturating_add(self.count.saturating_sub(1))
     }
+}
+
+/// As podman(1) reads numbers.
+fn decimal(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// As newuidmap(1) does: strtoul(3) with any base.
+fn any_base(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, base) = match (text.strip_prefix("0x").or(text.strip_prefix("0X")), text.strip_prefix('0')) {
+        (Some(digits), _) => (digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => (digits, 8),
+        (None, _) => (text, 10),
+    };
+    // A second sign is none of strtoul's.
+    if digits.starts_with('+') { None } else { u64::from_str_radix(digits, base).ok() }
 }
 
 impl std::fmt::Display for Range {
@@ -85,6 +113,18 @@ mod tests {
         assert!(
             matches!(said, Err(Unusable::Overlaps { own, other }) if other.to_string() == "bob:165535:10" && own.owner == "alice")
         );
+    }
+
+    #[test]
+    fn what_another_program_would_take_for_somebodys_range_counts() {
+        for other in ["bob:0:4294967296", "bob:100005:9999999999", "bob:0x186a5:1", "bob:0303245:1", "bob: 100005:1:x"]
+        {
+            let said = find(&format!("alice:100000:10\n{other}\n"));
+            assert!(matches!(said, Err(Unusable::Overlaps { .. })), "{other}: {said:?}");
+        }
+        for other in ["bob:0:0", "bob:99999999999:5", "bob", "bob:0:100000", "bob:100010:1", "#bob:100000"] {
+            assert!(find(&format!("{other}\nalice:100000:10\n")).is_ok(), "{other}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::messages::{self, NO};
 use caplet_policy::capability::{CapSet, Capability};
 use caplet_policy::document::root_equivalents;
 use caplet_policy::handbook::{Degree, Entry, entry};
+use caplet_policy::syscalls;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -98,8 +99,10 @@ pub fn facts(cap: Capability) -> Vec<(&'static str, String)> {
     let risk = word(as_root(cap), ["as good as root: ", "partly as good as root: ", ""]);
     let mut facts = vec![("gates", e.gates.to_owned())];
     facts.extend((e.example != "-").then(|| ("needed by", e.example.to_owned())));
+    facts.extend([("isolated", in_isolation(cap, e))]);
+    let opens: Vec<&str> = syscalls::opened_by(cap).collect();
+    facts.extend((!opens.is_empty()).then(|| ("opens", format!("in a session's filter: {}", opens.join(", ")))));
     facts.extend([
-        ("isolated", in_isolation(cap, e)),
         ("host", "on the whole machine".into()),
         ("risk", format!("{risk}{}", e.how)),
         ("Docker", if e.docker { "gives it by default" } else { "does not give it by default" }.into()),
@@ -127,6 +130,7 @@ fn to_json(caps: CapSet) -> String {
             "isolated": word(e.userns, ["full", "partial", "none"]),
             "root_equivalent": word(as_root(cap), ["yes", "partial", "no"]),
             "risk": e.how,
+            "opens": syscalls::opened_by(cap).collect::<Vec<_>>(),
             "docker": e.docker,
             "example": if e.example == "-" { Value::Null } else { e.example.into() },
         })

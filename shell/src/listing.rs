@@ -34,6 +34,7 @@ pub struct Line {
     login: bool,
     auth: String,
     privileged: bool,
+    seccomp: String,
     until: Option<String>,
     pub caps: CapSet,
     pub may_add: CapList,
@@ -124,6 +125,7 @@ impl Line {
                 "home" => line.home = value,
                 "login" => line.login = yes(&value)?,
                 "auth" => line.auth = value,
+                "seccomp" => line.seccomp = value,
                 "privileged" => line.privileged = yes(&value)?,
                 "until" => line.until = some(value),
                 "caps" => line.caps = capabilities(&value)?.names,
@@ -158,6 +160,7 @@ impl Line {
                 ("network", json!(self.network)),
                 ("home", json!(self.home)),
                 ("privileged", json!(self.privileged)),
+                ("seccomp", json!(self.seccomp)),
             ]
             .to_vec()
         };

@@ -7,8 +7,8 @@ use tree::Tree;
 
 const LINES: &str = r#"
 cat <<'END'
-profile name=netlab scope=isolated user=root network=private home=rw login=no auth=none privileged=no until="2027-02-15 23:59:59" caps=CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,SETGID,SETUID,SETPCAP,NET_BIND_SERVICE,NET_RAW,SYS_CHROOT,MKNOD,AUDIT_WRITE,SETFCAP may_add=NET_ADMIN,SYS_PTRACE description="Networks course: routes, bridges, firewalls in a network of your own"
-profile name=student scope=isolated user=self network=host home=ro login=yes auth=none privileged=yes until= caps= may_add=ALL description=
+profile name=netlab scope=isolated user=root network=private home=rw login=no auth=none privileged=no seccomp=default until="2027-02-15 23:59:59" caps=CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,SETGID,SETUID,SETPCAP,NET_BIND_SERVICE,NET_RAW,SYS_CHROOT,MKNOD,AUDIT_WRITE,SETFCAP may_add=NET_ADMIN,SYS_PTRACE description="Networks course: routes, bridges, firewalls in a network of your own"
+profile name=student scope=isolated user=self network=host home=ro login=yes auth=none privileged=yes seccomp=none until= caps= may_add=ALL description=
 profile name=clock scope=host user=self network=private home=rw login=no auth=password privileged=no until= caps=SYS_TIME may_add= description="\x1b[2J \"set\" the clock" command=/usr/bin/date command="/usr/sbin/hwclock --systohc"
 contact text="lab-admin@example.edu, room 2.14"
 END

@@ -269,6 +269,22 @@ mod tests {
         }
     }
 
+    /// Every tag and flag, at every length that could matter: no panic, and what is read is what is said again.
+    #[test]
+    fn whatever_a_module_sends_is_a_word_or_none() {
+        let mut words = 0;
+        for (tag, flag) in (0..=255u8).flat_map(|tag| (0..=255u8).map(move |flag| (tag, flag))) {
+            for length in 0..=16 {
+                let bytes = [&[tag, flag][..], &vec![0xa5; length]].concat();
+                if let Some(word) = Word::decode(&bytes) {
+                    assert_eq!(Word::decode(&word.encode()), Some(word));
+                    words += 1;
+                }
+            }
+        }
+        assert!(words > 8000, "{words}");
+    }
+
     fn typed(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
         let mut typed = Typed::new();
         bytes.iter().for_each(|byte| typed.take(*byte));

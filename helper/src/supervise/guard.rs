@@ -172,7 +172,7 @@ fn retire(null: &OwnedFd) -> Result<(), Error> {
     capset::reduce_to(KILL)?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
     // Last, so that a failure above can still be said.
-    seccomp::only_watch()?;
+    seccomp::only_watch(&[])?;
     (0..3).try_for_each(|number| terminal::replace_standard(null, number)).map_err(call("dup2 /dev/null"))
 }
 

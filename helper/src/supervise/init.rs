@@ -5,6 +5,7 @@
 use super::wire::{self, Report};
 use crate::capset;
 use crate::error::{Error, OURS, call};
+use crate::seccomp;
 use crate::sys::{Errno, capability, process, standard, terminal};
 use caplet_policy::capability::CapSet;
 use nix::fcntl::{OFlag, open};
@@ -123,6 +124,7 @@ impl Watch<'_> {
         for number in 0..3 {
             terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
         }
+        seccomp::only_watch(seccomp::FOREGROUND)?;
         wire::send(&line, Report::Go, None).map_err(call("start the command"))?;
         Ok(signals)
     }

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the helper itself fails: how soon again, and how often, before the session is ended for want of a judge.
 const AGAIN: Duration = Duration::from_secs(6);
 const TRIES: u32 = 10;
+/// After a line that could not be read, in milliseconds.
+const AGAIN_SOON: u16 = 50;
 
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
 pub fn start(granted: Granted, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
@@ -129,6 +131,8 @@ impl Watcher<'_> {
                     Ok(Some((Report::Ending(Cause::Hangup), _))) => {
                         self.keeper.take().iter().for_each(Keeper::restore);
                     }
+                    // It is still there: what it said, if anything, is read the next time.
+                    Err(_) if !hung_up(&waits[0]) => drop(poll(&mut [], AGAIN_SOON)),
                     _ => return Err(Over),
                 }
             }
@@ -163,6 +167,10 @@ impl Watcher<'_> {
             _ => Ok(None),
         }
     }
+}
+
+fn hung_up(wait: &PollFd<'_>) -> bool {
+    wait.revents().is_none_or(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }
 
 fn timeout(time: Duration) -> PollTimeout {

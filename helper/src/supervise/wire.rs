@@ -244,5 +244,19 @@ mod tests {
         assert_eq!(Report::decode(&[13, 0, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[9, 7, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[1, 0]), None);
+        assert_eq!(Report::decode(&[6, 0, 0, 0, 0, 0]), None);
+    }
+
+    /// PID 1 may say what it likes: an exit code comes of it, or nothing.
+    #[test]
+    fn whatever_is_said_is_an_exit_code_or_nothing() {
+        let numbers = [0, 1, -1, 64, 65, 127, 128, 255, 256, i32::MAX, i32::MIN, i32::MIN + 1];
+        for (tag, number) in (0..=255).flat_map(|tag| numbers.map(|number| (tag, number))) {
+            let [a, b, c, d] = i32::to_ne_bytes(number);
+            if let Some(report) = Report::decode(&[tag, a, b, c, d]) {
+                assert!(report.code().is_none_or(|code| (0..=192).contains(&code) || code <= 255 && tag == 4));
+                assert_eq!(Report::decode(&report.encode()), Some(report));
+            }
+        }
     }
 }

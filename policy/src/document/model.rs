@@ -92,6 +92,15 @@ pub enum Home {
     Tmpfs,
 }
 
+/// `seccomp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seccomp {
+    /// What the grant does not stand for is off: [`crate::syscalls`].
+    Default,
+    /// Every system call that the kernel gives a user.
+    None,
+}
+
 /// `auth`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
@@ -235,6 +244,7 @@ pub struct Profile {
     pub subids: bool,
     pub time_namespace: bool,
     pub nested_userns: bool,
+    pub seccomp: Seccomp,
     pub privileged: bool,
     pub linger: bool,
     // host only
@@ -287,6 +297,7 @@ impl Profile {
             subids: false,
             time_namespace: false,
             nested_userns: false,
+            seccomp: Seccomp::Default,
             privileged: false,
             linger: false,
             commands: None,

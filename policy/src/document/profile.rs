@@ -2,7 +2,7 @@
 
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
-use super::{Auth, Defaults, Home, Profile, Scope, UserMode, network, values};
+use super::{Auth, Defaults, Home, Profile, Scope, Seccomp, UserMode, network, values};
 use crate::capability::CapSet;
 use toml::de::DeTable;
 
@@ -13,9 +13,9 @@ const EITHER_SCOPE: [&str; 23] = [
     "env_set", "shell", "groups_keep", "max_sessions", "max_lifetime",
 ];
 #[rustfmt::skip]
-const ISOLATED: [&str; 13] = [
+const ISOLATED: [&str; 14] = [
     "login", "user", "network", "home", "writable", "hide", "devices", "hostname", "subids", "time_namespace",
-    "nested_userns", "privileged", "linger",
+    "nested_userns", "seccomp", "privileged", "linger",
 ];
 const HOST: [&str; 4] = ["commands", "home_keep", "no_new_privs", "accept_root_equivalent"];
 #[rustfmt::skip]
@@ -166,6 +166,10 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
         "subids" => put(&mut p.subids, f.boolean()),
         "time_namespace" => put(&mut p.time_namespace, f.boolean()),
         "nested_userns" => put(&mut p.nested_userns, f.boolean()),
+        "seccomp" => {
+            let filters = [("default", Seccomp::Default), ("none", Seccomp::None)];
+            put(&mut p.seccomp, f.choice(&filters));
+        }
         "privileged" => put(&mut p.privileged, f.boolean()),
         "linger" => put(&mut p.linger, f.boolean()),
         "commands" => p.commands = f.commands(),

@@ -108,6 +108,7 @@ hostname = "lab-1.example"
 subids = true
 time_namespace = true
 nested_userns = true
+seccomp = "none"
 privileged = true
 linger = true
 "##,
@@ -121,6 +122,7 @@ linger = true
     assert_eq!((p.user, p.network.clone(), p.home), (UserMode::Root, Network::Host, Home::Tmpfs));
     assert_eq!((&p.writable[0][..], &p.hide[0][..], &p.devices[0][..]), ("/srv/lab", "/srv/exams", "/dev/kvm"));
     assert_eq!(p.hostname.as_deref(), Some("lab-1.example"));
+    assert_eq!(p.seccomp, Seccomp::None);
     assert!(p.login && p.subids && p.time_namespace && p.nested_userns && p.privileged && p.linger);
     assert_eq!(p.starting_set(), CapSet::DOCKER);
 }
@@ -216,7 +218,11 @@ fn unknown_tables_and_keys() {
     assert_eq!(faults("[[profile]]")[0], "1:3+7 profile must be a table | it starts with a line [profile.NAME]");
     assert_eq!(isolated("capz = []"), ["3:1+4 unknown key \"capz\" | did you mean \"caps\"?"]);
     assert_eq!(isolated("may-add = []"), ["3:1+7 unknown key \"may-add\" | did you mean \"may_add\"?"]);
-    assert_eq!(isolated("seccomp = true"), ["3:1+7 unknown key \"seccomp\""]);
+    assert_eq!(isolated("cgroups = true"), ["3:1+7 unknown key \"cgroups\" | did you mean \"groups\"?"]);
+    assert_eq!(
+        isolated("seccomp = 'docker'"),
+        ["3:11+8 \"docker\" is no value for seccomp | one of \"default\", \"none\""]
+    );
     assert_eq!(isolated("contact = 'x'"), ["3:1+7 contact belongs in [defaults]"]);
     assert_eq!(
         faults("[defaults]\ncaps = ['docker']\nlogg = 'required'\n"),

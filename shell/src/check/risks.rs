@@ -2,7 +2,7 @@
 
 use super::machine;
 use caplet_policy::capability::CapSet;
-use caplet_policy::document::{Document, Profile, Scope, Subject, UserMode, root_equivalents};
+use caplet_policy::document::{Document, Profile, Scope, Seccomp, Subject, UserMode, root_equivalents};
 use caplet_policy::handbook::entry;
 
 /// Programs whose purpose is to start others, or that do it at a key press.
@@ -135,6 +135,12 @@ fn texts(profile: &Profile) -> Vec<String> {
     if profile.login && profile.user == UserMode::Root {
         texts.push(
             "login as uid 0: tar and rsync restore owners, ssh looks in root's places; user = \"self\" has none of it"
+                .into(),
+        );
+    }
+    if profile.seccomp == Seccomp::None {
+        texts.push(
+            "seccomp = \"none\": every system call of the kernel is within reach, also those that exploits go through"
                 .into(),
         );
     }

@@ -2,6 +2,7 @@
 
 use super::place;
 use caplet_policy::document::{Document, KEYS, NETWORK_KEYS, Source};
+use caplet_policy::syscalls::GATES;
 use std::fs;
 
 /// The page's text, as a reader sees it.
@@ -68,6 +69,32 @@ fn every_line_that_shows_a_key_is_read_without_a_fault() {
     let examples: Vec<&str> = examples.filter_map(|rest| rest.split_once("\n.Ed")).map(|(block, _)| block).collect();
     assert_eq!(examples.len(), 3);
     examples.into_iter().for_each(read);
+}
+
+#[test]
+fn every_call_that_is_off_is_in_the_page_and_no_other() {
+    let page = page();
+    let (_, text) = sections(&page).into_iter().find(|(head, _)| *head == "SYSTEM CALLS").expect("the section");
+    let named = text.lines().filter_map(|line| line.strip_prefix(".Sy ")?.split(' ').next());
+    let sorted = |names: &mut dyn Iterator<Item = &'static str>| {
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let mut named: Vec<String> = named.map(str::to_owned).collect();
+    named.sort();
+    named.dedup();
+    assert_eq!(named, sorted(&mut GATES.iter().map(|gate| gate.call)));
+    // Each stands below what opens it.
+    for item in text.split("\n.It ").skip(1) {
+        let (head, calls) = item.split_once('\n').expect("a heading");
+        for call in calls.lines().filter_map(|line| line.strip_prefix(".Sy ")?.split(' ').next()) {
+            let gate = GATES.iter().find(|gate| gate.call == call).expect("looked at above");
+            let opened = gate.opened_by.iter().any(|cap| head.contains(cap.name()));
+            assert!(opened || (gate.opened_by.is_empty() && head == "nothing") || call == "socket", "{head}: {call}");
+            assert_eq!(gate.nested, head.contains("nested_userns"), "{call}");
+        }
+    }
 }
 
 #[test]
