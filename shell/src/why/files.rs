@@ -198,6 +198,7 @@ mod tests {
             mount: &mount,
             port_floor: 1024,
             program: Stat::default(),
+            filtered: false,
             release: (6, 18),
             memory: b"trusted.x",
         };

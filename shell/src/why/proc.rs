@@ -140,6 +140,7 @@ mod tests {
             mount: &[],
             port_floor: 1024,
             program: Stat::default(),
+            filtered: false,
             release: (6, 18),
             memory: &[],
         });

@@ -6,6 +6,7 @@ use super::files;
 use super::object::{Object, Stat, Who};
 use super::table::{RULES, Rule};
 use caplet_policy::capability::{CapList, CapSet};
+use caplet_policy::syscalls::{Answer, GATES, Gate, When as Off};
 
 pub const EPERM: i32 = libc::EPERM;
 pub const EACCES: i32 = libc::EACCES;
@@ -26,6 +27,8 @@ pub struct Refusal<'a> {
     pub port_floor: u16,
     /// The file of the program that made the call.
     pub program: Stat,
+    /// A filter of the session's stands before the kernel's own checks: `caplet_policy::syscalls`.
+    pub filtered: bool,
     /// Of the kernel.
     pub release: (u32, u32),
     /// A few bytes that an argument points to: the sets of capset(2), the credentials of sendmsg(2), `union bpf_attr`.
@@ -85,6 +88,33 @@ fn set(names: &str) -> CapSet {
     list.names
 }
 
+/// Whether the session's filter may have this call off.
+pub fn gated(call: &str) -> bool {
+    GATES.iter().any(|gate| gate.call == call)
+}
+
+/// The gate of the session's filter that this call has met: with a capability that opens it, the kernel decides.
+fn shut(refusal: &Refusal<'_>) -> Option<&'static Gate> {
+    let held = CapSet::from_bits(refusal.who.permitted);
+    let first = refusal.args[0] as u32;
+    GATES.iter().filter(|gate| refusal.filtered && gate.call == refusal.call && !gate.is_open(held, false)).find(
+        |gate| {
+            let answer = match gate.answer {
+                Answer::NotPermitted => EPERM,
+                Answer::NoSuchCall => libc::ENOSYS,
+                Answer::NoSuchFamily => libc::EAFNOSUPPORT,
+            };
+            let off = match gate.when {
+                Off::Always => true,
+                Off::AnyBit(bits) => first & bits != 0,
+                Off::NoBit(bit) => first & bit == 0,
+                Off::OneOf(values) => values.contains(&first),
+            };
+            off && answer == refusal.errno
+        },
+    )
+}
+
 /// Whether it is what programs only try: looks at files, bigger buffers, higher limits for themselves.
 pub fn tries(refusal: &Refusal<'_>) -> bool {
     let own = matches!(refusal.object, Object::Process { uid, .. } if *uid == Some(refusal.who.uid));
@@ -92,8 +122,11 @@ pub fn tries(refusal: &Refusal<'_>) -> bool {
         "prlimit64" => own,
         "setsockopt" => refusal.args[1] == 1 && [1, 32, 33].contains(&(refusal.args[2] as u32)),
         "setuid" | "setreuid" | "setresuid" => refusal.program.mode & 0o4000 != 0,
-        call => ["access", "faccessat", "faccessat2", "stat", "lstat", "newfstatat", "statx", "readlink", "readlinkat"]
-            .contains(&call),
+        call => {
+            ["access", "faccessat", "faccessat2", "stat", "lstat", "newfstatat", "statx", "readlink", "readlinkat"]
+                .contains(&call)
+                || refusal.errno == libc::ENOSYS
+        }
     }
 }
 
@@ -104,6 +137,18 @@ pub fn knows(call: &str, errno: i32) -> bool {
 
 /// What a refusal means; `None`: it is no refusal, or none for want of a capability.
 pub fn judge(refusal: &Refusal<'_>) -> Option<Verdict> {
+    if let Some(gate) = shut(refusal) {
+        // C libraries fall back to clone(2).
+        if gate.call == "clone3" {
+            return None;
+        }
+        if gate.opened_by.is_empty() {
+            return Some(Verdict::no_capability(
+                "the session's filter of system calls has it off, whatever is held (seccomp = \"none\" in its profile, or \
+                 --privileged, leaves the filter out)",
+            ));
+        }
+    }
     special(refusal).or_else(|| {
         let fits = |rule: &&Rule| {
             rule.calls.contains(&refusal.call) && rule.errno.contains(&refusal.errno) && rule.when.fits(refusal)
@@ -255,6 +300,7 @@ mod tests {
             mount: &[],
             port_floor: 1024,
             program: Stat::default(),
+            filtered: false,
             release: (6, 18),
             memory: &[],
         })
@@ -333,6 +379,7 @@ mod tests {
             mount: &[],
             port_floor: 1024,
             program: Stat::default(),
+            filtered: false,
             release: (6, 18),
             memory: &memory,
         };

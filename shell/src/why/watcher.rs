@@ -48,6 +48,11 @@ impl Open {
     }
 }
 
+/// The filter of an isolated session's command answers before the watcher's own stops anything, so there every call is
+/// looked at: the first ones of each program, and not for ever, or it would cost what strace(1) costs.
+const OF_A_PROGRAM: u32 = 2_000;
+const ALTOGETHER: u32 = 60_000;
+
 #[derive(Debug, Default)]
 struct Thread {
     group: i32,
@@ -62,6 +67,11 @@ pub struct Watcher {
     running: bool,
     threads: HashMap<i32, Thread>,
     open: HashMap<i32, Open>,
+    /// There is a filter before the watcher's own.
+    filtered: bool,
+    /// Calls that were looked at whether or not they can be refused: of each process, and in all.
+    looked_at: HashMap<i32, u32>,
+    looked_at_in_all: u32,
     /// Of generic netlink, by their numbers.
     families: HashMap<u16, netlink::Family>,
     pub report: Report,
@@ -80,6 +90,9 @@ impl Watcher {
             ..Report::default()
         };
         let port_floor = floor.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let filtered =
+            report.isolated && status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2'));
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
         let release = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
@@ -89,6 +102,9 @@ impl Watcher {
             threads: HashMap::new(),
             open: HashMap::new(),
             families: HashMap::new(),
+            filtered,
+            looked_at: HashMap::new(),
+            looked_at_in_all: 0,
             report,
             port_floor,
             release,
@@ -146,6 +162,7 @@ impl Watcher {
         let group = self.threads.remove(&pid).map_or(pid, |thread| thread.group);
         if !self.threads.values().any(|thread| thread.group == group) {
             self.open.remove(&group);
+            self.looked_at.remove(&group);
         }
     }
 
@@ -168,9 +185,15 @@ impl Watcher {
     fn go_on(&mut self, pid: i32, signal: i32) {
         let group = self.know(pid);
         let in_call = self.threads.get(&pid).is_some_and(|thread| thread.call.is_some());
-        let every = in_call || self.open.get(&group).is_some_and(|open| !open.is_empty());
+        let every = in_call || self.open.get(&group).is_some_and(|open| !open.is_empty()) || self.looks_at_all(group);
         let until = if every { Until::SystemCall } else { Until::Event };
         let _ = trace::go_on(pid, until, signal);
+    }
+
+    fn looks_at_all(&self, group: i32) -> bool {
+        self.filtered
+            && self.looked_at_in_all < ALTOGETHER
+            && self.looked_at.get(&group).is_none_or(|looked_at| *looked_at < OF_A_PROGRAM)
     }
 
     fn before(&mut self, pid: i32) {
@@ -187,6 +210,11 @@ impl Watcher {
         let group = self.know(pid);
         match trace::place(pid) {
             Ok(Place::Before(filter::NATIVE, number, args)) => {
+                if self.filtered {
+                    self.looked_at_in_all = self.looked_at_in_all.saturating_add(1);
+                    let looked_at = self.looked_at.entry(group).or_default();
+                    *looked_at = looked_at.saturating_add(1);
+                }
                 if let Some(thread) = self.threads.get_mut(&pid) {
                     thread.call = Some((number, args));
                 }
@@ -281,7 +309,7 @@ impl Watcher {
         };
         // What no rule has: no need to look at anything.
         let refused = [libc::EPERM, libc::EACCES, libc::EROFS].contains(&errno);
-        if !refused && !rules::knows(name, errno) {
+        if !refused && !rules::knows(name, errno) && !(self.filtered && rules::gated(name)) {
             return;
         }
         let args = arguments::flat(pid, name, args);
@@ -312,6 +340,7 @@ impl Watcher {
             mount: &mount,
             port_floor: self.port_floor,
             program: object::Stat::of(Path::new(&format!("/proc/{pid}/exe")), true).unwrap_or_default(),
+            filtered: self.filtered,
             release: self.release,
             memory: &memory,
         };
@@ -332,6 +361,7 @@ impl Watcher {
         if let Some(thread) = self.threads.get_mut(&pid) {
             thread.group = pid;
         }
+        self.looked_at.remove(&group);
         self.threads.retain(|other, thread| thread.group != group || *other == pid);
         if let Some(open) = self.open.get_mut(&group) {
             open.netlink.retain(|number, _| *number < 3);
