@@ -173,6 +173,22 @@ fn a_mount_is_the_sessions_where_users_may_mount_it() {
 }
 
 #[test]
+fn the_sessions_own_filter_is_told_from_the_kernels_refusals() {
+    let Some(lab) = lab() else { return };
+    let code = |call: &str| format!("import ctypes; ctypes.CDLL(None).{call}");
+    let python = |code: &str| explained(lab, "bob", &[], &["/usr/bin/python3", "-I", "-c", code]);
+    // No capability opens this one; unshare(2) is the kernel's to judge for whoever holds SYS_ADMIN.
+    let lines = python(&code("swapon(b'/x', 0)"));
+    assert!(lines[0].contains("was refused (EPERM): the session's filter of system calls has it off"), "{lines:?}");
+    let lines = python(&code("unshare(0x20000)"));
+    assert!(lines[0].ends_with("unshare(CLONE_NEWNS) was refused (EPERM): it needs SYS_ADMIN"), "{lines:?}");
+    // Also in the second program of the command, and after many calls of the first.
+    let line = "i=0; while [ $i -lt 3000 ]; do umask >/dev/null; i=$((i+1)); done; unshare -m true";
+    let lines = explained(lab, "bob", &[], &["sh", "-c", line]);
+    assert!(lines[0].starts_with("unshare: unshare(CLONE_NEWNS) was refused (EPERM)"), "{lines:?}");
+}
+
+#[test]
 fn owners_and_nodes() {
     let Some(lab) = lab() else { return };
     let file = ["sh", "-c", "cd; touch own; chown root own"];
