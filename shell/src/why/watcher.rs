@@ -50,8 +50,8 @@ impl Open {
 
 /// The filter of an isolated session's command answers before the watcher's own stops anything, so there every call is
 /// looked at: the first ones of each program, and not for ever, or it would cost what strace(1) costs.
-const OF_A_PROGRAM: u32 = 2_000;
-const ALTOGETHER: u32 = 60_000;
+const OF_A_PROGRAM: u32 = 800;
+const ALTOGETHER: u32 = 30_000;
 
 #[derive(Debug, Default)]
 struct Thread {
