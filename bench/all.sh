@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 code=0
 write=()
 [ $# = 0 ] || write=(--write "$(cd .. && realpath "$1")")
-for part in run scale many login network profile; do
+for part in run scale many login network why profile; do
     echo "== $part"
     python3 "$part.py" "${write[@]}" || code=1
 done

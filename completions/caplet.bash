@@ -6,7 +6,7 @@ _caplet() {
     local options='' valued='' capability='' file='' user='' word='' list
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run shell list sessions end check caps edit forget log doctor --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run shell why learn list sessions end check caps edit forget log doctor --help --version' -- "$cur")
         return
     fi
     case $first in
@@ -22,6 +22,19 @@ _caplet() {
         valued="-p --profile --cap-add --cap-drop --policy"
         capability="--cap-add --cap-drop"
         file="--policy"
+        ;;
+    why)
+        options="-h --help -p --profile --cap-add --cap-drop --privileged --dry-run --quiet -n -S --stdin -A --askpass --policy --json"
+        valued="-p --profile --cap-add --cap-drop --policy"
+        capability="--cap-add --cap-drop"
+        file="--policy"
+        word="command"
+        ;;
+    learn)
+        options="-h --help -p --profile --policy"
+        valued="-p --profile --policy"
+        file="--policy"
+        word="command"
         ;;
     list)
         options="-h --help --json --policy"

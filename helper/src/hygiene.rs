@@ -1,11 +1,13 @@
 //! What the caller left us: descriptors, signals, timers, limits, umask, environment, and whether the setuid bit
 //! worked. Runs before anything else does; after it the helper starts from a known state.
 
+use crate::descriptors;
 use crate::error::{Error, call};
 use crate::scheduling::Scheduling;
 use crate::sys::{self, Errno, process};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 /// Whether this run has borrowed privilege from its file.
@@ -30,6 +32,8 @@ pub struct Inherited {
     pub ignored: Vec<i32>,
     pub power: Power,
     pub scheduling: Scheduling,
+    /// The descriptor that `--watch` names, for the watcher alone.
+    pub report: Option<OwnedFd>,
 }
 
 /// Signals whose being ignored is a wish of the caller's for the command.
@@ -64,9 +68,9 @@ pub fn take_over() -> Result<Inherited, Error> {
     let scheduling = if power == Power::Setuid { Scheduling::take() } else { Scheduling::default() };
     let limits = take_limits()?;
     let umask = umask(Mode::from_bits_truncate(0o077)).bits();
-    process::close_from(3).map_err(call("close_range(3)"))?;
+    let report = descriptors::close_but_report(&argv)?;
     let environment = take_environment();
-    Ok(Inherited { argv, environment, limits, umask, ignored, power, scheduling })
+    Ok(Inherited { argv, environment, limits, umask, ignored, power, scheduling, report })
 }
 
 /// The caller's securebits would change what setresuid(2) does to the helper's own capabilities; locked ones refuse.

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::plan::Launch;
 use crate::sys::{Errno, process};
 use crate::{command::Program, environment::Environment};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -39,7 +40,12 @@ impl Start {
                 Some(path) => failed(argv, process::execve(path, argv, &environment)),
                 None => failed(argv, Errno::ENOENT),
             },
-            Launch::Stage { file, argv } => failed(argv, process::fexecve(file, argv, &environment)),
+            Launch::Stage { file, argv, report } => {
+                if let Some(Err(errno)) = report.as_ref().map(|fd| fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))) {
+                    return failed(argv, errno);
+                }
+                failed(argv, process::fexecve(file, argv, &environment))
+            }
             Launch::Search(argv) => self.search(argv, &environment),
         }
     }

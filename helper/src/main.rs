@@ -127,7 +127,8 @@ fn run() -> Result<i32, Error> {
     // No privilege was borrowed: there is nothing that a policy could take back.
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
-    let before = Before::prepare(plan.isolation.is_some(), request.login || request.tied)?;
+    let tied = request.login || request.tied || request.watch.is_some();
+    let before = Before::prepare(plan.isolation.is_some(), tied)?;
     let uplink =
         uplink(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { uplink, ..before };

@@ -22,7 +22,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::{CString, OsString};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,8 +76,9 @@ pub enum Launch {
     Search(Vec<CString>),
     /// The policy's command.
     Policy { program: Program, argv: Vec<CString> },
-    /// The stage inside, which starts the user's shell; opened before the tree changed.
-    Stage { file: OwnedFd, argv: Vec<CString> },
+    /// The stage inside, which starts the user's shell, or watches the command and reports; opened before the tree
+    /// changed.
+    Stage { file: OwnedFd, argv: Vec<CString>, report: Option<OwnedFd> },
 }
 
 /// The namespaces of an isolated session and what fills them.
@@ -136,7 +137,7 @@ impl Plan {
             umask: Umask { mask: profile.umask.unwrap_or(inherited.umask), fixed: profile.umask.is_some() },
             groups,
             environment,
-            start: launch(grant, person, request, inherited.power)?,
+            start: launch(grant, person, request, inherited)?,
             ignored: inherited.ignored.clone(),
             cwd,
             home: person.home.clone(),
@@ -203,34 +204,53 @@ fn kept_groups(keep: &GroupsKeep, caller: &Caller) -> Vec<u32> {
     kept.map(|group| group.gid).collect()
 }
 
-fn launch(grant: &Grant, person: &Person, request: &Request, power: Power) -> Result<Launch, Error> {
+fn launch(grant: &Grant, person: &Person, request: &Request, inherited: &Inherited) -> Result<Launch, Error> {
     match (&request.start, grant.command_path()) {
+        (Start::Command(argv), path) if request.watch.is_some() => {
+            // By its path, as a script: the folders on the way are root's alone, or it would not be the policy's.
+            let command = match path {
+                Some(path) => command::open(path).map(|_| command::argv(path, argv))?,
+                None => argv.clone(),
+            };
+            let report = inherited.report.as_ref().ok_or(Error::Descriptor(3, "no pipe to write to"))?;
+            let report = report.try_clone().map_err(|e| crate::hygiene::io("fcntl(F_DUPFD)", &e))?;
+            let mut words = vec![OsString::from(format!("--watch={}", report.as_raw_fd()))];
+            // What the kernel does not execute of the policy's is no shell script either, as without a watcher.
+            words.extend(path.map(|_| OsString::from("--exact")));
+            words.push("--".into());
+            stage(inherited.power, words.into_iter().chain(command).collect(), Some(report))
+        }
         (Start::Command(argv), Some(path)) => {
             Ok(Launch::Policy { program: command::open(path)?, argv: strings(command::argv(path, argv))? })
         }
         (Start::Command(argv), None) => Ok(Launch::Search(strings(argv.iter().cloned())?)),
         (Start::Shell | Start::Line(_), _) => {
-            let front = front_end(power);
-            let missing = |e: nix::Error| Error::Command {
-                name: front.to_string_lossy().into_owned(),
-                why: format!("the stage inside the session cannot be opened: {}", e.desc()),
-                code: NOT_FOUND,
-            };
-            let file = open(&front, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(missing)?;
-            let mut argv = vec![OsString::from("caplet-session"), flag("--shell=", shell(grant.profile(), person))];
+            let mut words = vec![flag("--shell=", shell(grant.profile(), person))];
             if !grant.added().is_empty() {
-                argv.push(flag("--added=", grant.added().to_string()));
+                words.push(flag("--added=", grant.added().to_string()));
             }
             let own_shell = request.login && grant.profile().shell.is_none();
             for (given, word) in [(request.quiet, "--quiet"), (request.dash, "--login"), (own_shell, "--own")] {
-                argv.extend(given.then(|| OsString::from(word)));
+                words.extend(given.then(|| OsString::from(word)));
             }
             if let Start::Line(line) = &request.start {
-                argv.push(flag("--line=", line));
+                words.push(flag("--line=", line));
             }
-            Ok(Launch::Stage { file, argv: strings(argv)? })
+            stage(inherited.power, words, None)
         }
     }
+}
+
+fn stage(power: Power, words: Vec<OsString>, report: Option<OwnedFd>) -> Result<Launch, Error> {
+    let front = front_end(power);
+    let missing = |e: nix::Error| Error::Command {
+        name: front.to_string_lossy().into_owned(),
+        why: format!("the stage inside the session cannot be opened: {}", e.desc()),
+        code: NOT_FOUND,
+    };
+    let file = open(&front, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(missing)?;
+    let argv = std::iter::once("caplet-session".into()).chain(words);
+    Ok(Launch::Stage { file, argv: strings(argv)?, report })
 }
 
 fn flag(name: &str, value: impl Into<OsString>) -> OsString {

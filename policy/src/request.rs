@@ -83,6 +83,9 @@ pub struct Request {
     pub tied: bool,
     /// The shell is to start as a login shell does, with a `-` before its name.
     pub dash: bool,
+    /// `caplet why`: the command runs under the watcher, which is started with it and writes what it saw to this
+    /// descriptor of the caller's, a pipe. Nobody but the front end reads that.
+    pub watch: Option<u16>,
     /// `--policy FILE`: only honoured where no privilege was borrowed.
     pub policy: Option<OsString>,
     /// Which session; [`Verb::End`] has one, and no other verb.
@@ -107,6 +110,7 @@ impl Request {
             login: false,
             tied: false,
             dash: false,
+            watch: None,
             policy: None,
             id: None,
             start,
@@ -130,6 +134,9 @@ impl Request {
         flag(self.login, "--login");
         flag(self.tied, "--tied");
         flag(self.dash, "--dash");
+        if let Some(number) = self.watch {
+            flag(true, &format!("{WATCH}{number}"));
+        }
         if let Some(id) = &self.id {
             flag(true, &format!("--id={id}"));
         }
@@ -204,6 +211,7 @@ impl Request {
             (b"--login", None) => self.login = true,
             (b"--tied", None) => self.tied = true,
             (b"--dash", None) => self.dash = true,
+            (b"--watch", Some(_)) => self.watch = Some(watch_number(word).ok_or_else(unknown)?),
             (b"--id", Some(value)) => self.id = Some(session_id(value)?),
             (b"--line", Some(value)) => self.start = Start::Line(OsString::from_vec(value.to_vec())),
             (b"--policy", Some([])) => return Err(error("--policy names no file")),
@@ -239,6 +247,9 @@ impl Request {
         if self.dash && matches!(self.start, Start::Command(_)) {
             return Err(error("a command is no login shell"));
         }
+        if self.watch.is_some() && !(self.verb == Verb::Run && matches!(self.start, Start::Command(_))) {
+            return Err(error("only a command that is run can be watched"));
+        }
         match (self.verb, &self.id) {
             (Verb::End, Some(id)) => drop(session_id(id.as_bytes())?),
             (Verb::End, None) => return Err(error("end needs the id of a session")),
@@ -257,6 +268,15 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// How the word begins that names the watcher's descriptor.
+const WATCH: &str = "--watch=";
+
+/// The descriptor of a `--watch=N`, in the one spelling that [`Request::encode`] writes: not one of the standard three.
+pub fn watch_number(word: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(word).ok()?.strip_prefix(WATCH)?;
+    text.parse().ok().filter(|number: &u16| *number > 2 && number.to_string() == text)
 }
 
 /// Whether a text is a profile's name: `[A-Za-z0-9_-]{1,64}`.
@@ -355,6 +375,7 @@ mod tests {
             login: true,
             tied: true,
             dash: false,
+            watch: None,
             policy: Some(OsString::from_vec(b"/tmp/p=\xff".to_vec())),
             id: None,
             start: command(&["ip", "--", "-x"]),
@@ -392,6 +413,21 @@ mod tests {
         assert_eq!(refused(&["run", "--line=x", "--", "id"]), "a line for the shell, and a command");
         assert_eq!(refused(&["run", "--dash", "--", "id"]), "a command is no login shell");
         assert_eq!(refused(&["list", "--login"]), "list takes no capabilities and no command");
+    }
+
+    #[test]
+    fn only_a_command_that_is_run_is_watched() {
+        let request = Request { watch: Some(3), ..Request::new(Verb::Run, command(&["id"])) };
+        assert_eq!(request.encode(), words(&["run", "--watch=3", "--", "id"]));
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+        for number in ["", "0", "2", "03", "+3", "-1", "65536", "3 "] {
+            let flag = format!("--watch={number}");
+            assert_eq!(refused(&["run", &flag, "--", "id"]), format!("unknown flag \"{flag}\""));
+        }
+        for texts in [&["run", "--watch=3"][..], &["judge", "--watch=3", "--", "id"], &["list", "--watch=3"]] {
+            assert_eq!(refused(texts), "only a command that is run can be watched");
+        }
+        assert!(Request::decode(&words(&["run", "--watch", "--", "id"])).is_err());
     }
 
     #[test]
@@ -531,7 +567,7 @@ mod tests {
     prop_compose! {
         fn any_request()(
             judge: bool, profile in proptest::option::of("[A-Za-z0-9_-]{1,64}"), add in caps(), drop in caps(),
-            flags: [bool; 8], policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
+            flags: [bool; 8], watch in proptest::option::of(3..=u16::MAX), policy in proptest::option::of("[^\0]{1,20}"), argv in any_words(5),
         ) -> Request {
             let [privileged, non_interactive, stdin_password, askpass, quiet, login, tied, dash] = flags;
             let start = match argv.as_slice() {
@@ -542,7 +578,7 @@ mod tests {
             Request {
                 verb: if judge { Verb::Judge } else { Verb::Run },
                 profile, add, drop, privileged, non_interactive, stdin_password, askpass, quiet, login, tied, dash,
-                policy: policy.map(OsString::from), id: None,
+                watch: watch.filter(|_| !judge && matches!(start, Start::Command(_))), policy: policy.map(OsString::from), id: None,
                 start,
             }
         }

@@ -19,6 +19,10 @@ use std::path::PathBuf;
 pub enum Wish {
     /// `run`, `shell`.
     Session(Request),
+    /// `why`.
+    Why { request: Request, json: bool },
+    /// `learn`.
+    Learn(Request),
     /// `list`.
     List { json: bool, policy: Option<OsString> },
     /// `check`.
@@ -61,6 +65,8 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
     let (command, code) = match first.as_bytes() {
         b"run" => (run(), FAILURE),
         b"shell" => (shell(), FAILURE),
+        b"why" => (why(), FAILURE),
+        b"learn" => (learn(), USAGE),
         b"list" => (list(), USAGE),
         b"check" if what_if => (check_as(), USAGE),
         b"check" => (check(), USAGE),
@@ -89,6 +95,25 @@ pub fn read(words: Vec<OsString>) -> Result<Wish, No> {
         "check" => {
             let strict = matches.get_flag("strict");
             Ok(Wish::Check { path: matches.remove_one::<OsString>("path").map(PathBuf::from), strict })
+        }
+        "why" => {
+            let json = matches.get_flag("json");
+            match request(&mut matches, true).map_err(no)? {
+                request if request.verb == Verb::Judge => Ok(Wish::Session(request)),
+                request => Ok(Wish::Why { request, json }),
+            }
+        }
+        "learn" => {
+            let command: Vec<OsString> = matches.remove_many("command").map(Iterator::collect).unwrap_or_default();
+            if command.is_empty() {
+                return Err(no(Trouble::LearnWhat));
+            }
+            let mut request = Request::new(Verb::Run, Start::Command(command));
+            let profile = matches.remove_one::<OsString>("profile").map(profile_name).transpose().map_err(no)?;
+            request.profile = profile;
+            request.non_interactive = true;
+            request.policy = policy_file(&mut matches).map_err(no)?;
+            Ok(Wish::Learn(request))
         }
         "forget" => Ok(Wish::Forget),
         "sessions" => Ok(Wish::Sessions { json: matches.get_flag("json") }),
@@ -119,8 +144,8 @@ fn command_name(word: &OsStr) -> &'static str {
 }
 
 /// The subcommands there are.
-pub const SUBCOMMANDS: [&str; 11] =
-    ["run", "shell", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
+pub const SUBCOMMANDS: [&str; 13] =
+    ["run", "shell", "why", "learn", "list", "sessions", "end", "check", "caps", "edit", "forget", "log", "doctor"];
 
 fn request(matches: &mut ArgMatches, may_name_command: bool) -> Result<Request, Trouble> {
     let verb = if matches.get_flag("dry-run") { Verb::Judge } else { Verb::Run };
@@ -220,7 +245,21 @@ pub fn whole() -> Command {
         .version(version::text())
         .about("Run commands with the Linux capabilities that your administrator lets you have")
         .override_usage("caplet COMMAND [OPTIONS]")
-        .subcommands([run(), shell(), list(), sessions(), end(), check(), caps(), edit(), forget(), log(), doctor()])
+        .subcommands([
+            run(),
+            shell(),
+            why(),
+            learn(),
+            list(),
+            sessions(),
+            end(),
+            check(),
+            caps(),
+            edit(),
+            forget(),
+            log(),
+            doctor(),
+        ])
         .subcommand_required(true)
         .after_help(after_help::CAPLET)
 }
@@ -249,6 +288,50 @@ pub fn shell() -> Command {
         .about("Start your own shell in a session")
         .override_usage("caplet shell [OPTIONS]")
         .after_help(after_help::SHELL)
+}
+
+/// `caplet why`.
+pub fn why() -> Command {
+    session(plain(Command::new("why")))
+        .bin_name("caplet why")
+        .about("Run a command as run does, and explain what it was refused")
+        .override_usage("caplet why [OPTIONS] [--] COMMAND [ARG]...")
+        .arg(flag("json", None, "Explain in JSON, for programs: one line on standard error"))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The command and its arguments; everything after its first word is the command's own")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true),
+        )
+        .after_help(after_help::WHY)
+}
+
+/// `caplet learn`.
+pub fn learn() -> Command {
+    plain(Command::new("learn"))
+        .bin_name("caplet learn")
+        .about("Find the least that a command needs, and print it as a profile")
+        .override_usage("caplet learn [-p PROFILE] [--] COMMAND [ARG]...")
+        .args([
+            value(
+                "profile",
+                Some('p'),
+                "PROFILE",
+                "Try in sessions of this profile [default: in which you may have most]",
+            ),
+            policy(),
+        ])
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .help("The command and its arguments; everything after its first word is the command's own")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true),
+        )
+        .after_help(after_help::LEARN)
 }
 
 /// `caplet list`.
@@ -437,7 +520,21 @@ fn value(name: &'static str, short: Option<char>, shown: &'static str, help: &'s
 
 /// The line that starts a session with the same wishes elsewhere: `caplet shell -p netlab --cap-add NET_ADMIN`.
 pub fn shell_line(request: &Request) -> (bool, Vec<OsString>) {
-    let mut line = quoting::words(&["caplet", "shell"]);
+    wishes_line("shell", request)
+}
+
+/// The line that runs the request's command: `caplet run -p clock -- date -s 12:00`.
+pub fn run_line(request: &Request) -> Vec<OsString> {
+    let (_, mut line) = wishes_line("run", request);
+    if let Start::Command(command) = &request.start {
+        line.push("--".into());
+        line.extend(command.iter().cloned());
+    }
+    line
+}
+
+fn wishes_line(subcommand: &str, request: &Request) -> (bool, Vec<OsString>) {
+    let mut line = quoting::words(&["caplet", subcommand]);
     let start = line.len();
     if let Some(profile) = &request.profile {
         line.extend(quoting::words(&["-p", profile]));

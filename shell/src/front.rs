@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 /// Becomes the helper; comes back only with a failure.
 pub fn start(request: &Request) -> ExitCode {
@@ -38,6 +38,29 @@ pub fn become_helper(request: &Request) -> Trouble {
     let installed = helper_at_rest();
     let error = failed(&installed);
     cannot_start(&installed, error)
+}
+
+/// Starts the helper as a child, in this process's place at the terminal; `silent`: with nothing to read, and what is
+/// written thrown away.
+pub fn start_helper(request: &Request, silent: bool) -> Result<Child, Trouble> {
+    let words = request.encode();
+    // Setting the group that it has anyway has std fork: musl's posix_spawn(3) leaves signals 32 and 33 ignored.
+    let group = nix::unistd::getgid().as_raw();
+    let start = |path: &Path| {
+        let mut command = Command::new(path);
+        if silent {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        command.arg0(HELPER).args(&words).gid(group).spawn()
+    };
+    if let Some(beside) = helper_beside() {
+        match start(&beside) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            started => return started.map_err(|error| cannot_start(&beside, error)),
+        }
+    }
+    let installed = helper_at_rest();
+    start(&installed).map_err(|error| cannot_start(&installed, error))
 }
 
 /// Runs the helper with `configure`d streams and waits for it, as `list` does.

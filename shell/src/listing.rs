@@ -17,19 +17,19 @@ pub use page::describe;
 
 /// What the helper says about the caller.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Own {
-    profiles: Vec<Line>,
-    contact: Option<String>,
+pub struct Own {
+    pub profiles: Vec<Line>,
+    pub contact: Option<String>,
 }
 
 /// One profile, as its line says.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Line {
-    name: String,
+pub struct Line {
+    pub name: String,
     description: Option<String>,
-    scope: String,
-    user: String,
-    network: String,
+    pub scope: String,
+    pub user: String,
+    pub network: String,
     /// `bridge` or `outgoing`, where the network is one of the policy's.
     network_kind: Option<String>,
     home: String,
@@ -38,8 +38,8 @@ struct Line {
     privileged: bool,
     seccomp: String,
     until: Option<String>,
-    caps: CapSet,
-    may_add: CapList,
+    pub caps: CapSet,
+    pub may_add: CapList,
     commands: Vec<Vec<String>>,
 }
 
@@ -70,7 +70,8 @@ pub fn show(json: bool, policy: Option<OsString>) -> ExitCode {
     }
 }
 
-fn ask(policy: Option<OsString>) -> Result<Option<Own>, Trouble> {
+/// `None`: the helper has said why not.
+pub fn ask(policy: Option<OsString>) -> Result<Option<Own>, Trouble> {
     if let Some(profile) = session_profile() {
         return Err(Trouble::ListInside { profile });
     }

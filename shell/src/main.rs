@@ -21,6 +21,7 @@ mod session;
 mod sessions;
 mod usage;
 mod version;
+mod why;
 mod wishes;
 
 use messages::{FAILURE, Trouble, tell};
@@ -77,6 +78,8 @@ fn front_door(words: Vec<OsString>) -> ExitCode {
 fn act(wish: Result<cli::Wish, cli::No>) -> ExitCode {
     match wish {
         Ok(cli::Wish::Session(request)) => front::start(&request),
+        Ok(cli::Wish::Why { request, json }) => why::run(&request, json),
+        Ok(cli::Wish::Learn(request)) => why::learn(&request),
         Ok(cli::Wish::List { json, policy }) => listing::show(json, policy),
         Ok(cli::Wish::Check { path, strict }) => check::run(path.as_deref(), strict),
         Ok(cli::Wish::WhatIf(question)) => check::answer(&question),

@@ -96,6 +96,32 @@ pub enum Trouble {
         signal: i32,
     },
     HelperUnclear,
+    /// What `learn` can meet.
+    LearnWhat,
+    LearnNothing,
+    LearnNoSession(String),
+    LearnStopped(u8),
+    LearnInVain {
+        all: String,
+        code: i32,
+    },
+    Learned {
+        sessions: usize,
+        profile: String,
+    },
+    /// What `why` can meet.
+    WhyWhat,
+    /// The command line that is run once more.
+    Again(OsString),
+    NoTracing,
+    NotWatched,
+    Watcher(String),
+    NoReport,
+    CommandNotFound(OsString),
+    CommandFailed {
+        name: OsString,
+        why: &'static str,
+    },
     NoProfile,
     Contact(String),
     SessionWords,
@@ -307,6 +333,45 @@ impl Display for Trouble {
             Self::HelperUnclear => f.write_str(
                 "no list: the helper's answer is not understood; caplet and caplet-helper must be of one version",
             ),
+            Self::LearnWhat => {
+                f.write_str("learn needs a command to try, as in: caplet learn -- ip link add br0 type bridge")
+            }
+            Self::LearnNothing => {
+                f.write_str("nothing to learn in: no isolated profile of yours fits (caplet list); ask for one")
+            }
+            Self::LearnNoSession(profile) => write!(
+                f,
+                "not learned: there was no session of profile \"{profile}\"; what it says: caplet why -p {profile} -- COMMAND"
+            ),
+            Self::LearnStopped(code) => write!(f, "not learned: ended by signal {}", code.saturating_sub(128)),
+            Self::LearnInVain { all, code } => {
+                let all = if all.is_empty() { "no capability" } else { all };
+                let why = match *code {
+                    126 => " (it cannot be executed there)",
+                    127 => " (it is not found there)",
+                    _ => "",
+                };
+                write!(f, "not learned: with all that you may have in a session ({all}) it ends with {code}{why}")
+            }
+            Self::Learned { sessions, profile } => {
+                write!(f, "learned in {sessions} sessions of profile \"{profile}\"; as a file of policy.d:")
+            }
+            Self::WhyWhat => f.write_str(
+                "why needs a command to watch, as in: caplet why -- date -s 12:00 (or the shell's hook, which notes the last \
+                 one that failed: man caplet-why)",
+            ),
+            Self::Again(line) => write!(f, "once more, watched: {}", safe(line)),
+            Self::NoTracing => f.write_str(
+                "not watched, and not run: this machine lets nobody trace programs (kernel.yama.ptrace_scope); without \
+                 an explanation: caplet run",
+            ),
+            Self::NotWatched => f.write_str("not run: the watcher is gone; try again, or without it: caplet run"),
+            Self::Watcher(why) => {
+                write!(f, "not watched, and not run: {}; without an explanation: caplet run", safe(why))
+            }
+            Self::NoReport => f.write_str("no explanation: the watcher was ended before the command"),
+            Self::CommandNotFound(name) => write!(f, "{}: command not found", safe(name)),
+            Self::CommandFailed { name, why } => write!(f, "{}: cannot be executed: {why}", safe(name)),
             Self::NoProfile => f.write_str("no profile of this machine's policy is yours"),
             Self::Contact(text) => write!(f, "ask: {}", safe(text)),
             Self::SessionWords => {

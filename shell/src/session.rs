@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The helper's words: `--shell=/bin/bash [--added=NET_ADMIN] [--login] [--own] [--quiet] [--line=COMMAND]`.
+/// The helper's words for a shell: `--shell=/bin/bash [--added=NET_ADMIN] [--login] [--own] [--quiet] [--line=COMMAND]`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stage {
     shell: OsString,
@@ -29,7 +29,11 @@ struct Stage {
 
 /// Becomes the shell; comes back only with a failure.
 pub fn enter(words: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some(stage) = Stage::read(words) else {
+    let words: Vec<OsString> = words.collect();
+    if let Some(code) = crate::why::inside(&words) {
+        return code;
+    }
+    let Some(stage) = Stage::read(words.into_iter()) else {
         tell(&Trouble::SessionWords);
         return FAILURE.into();
     };

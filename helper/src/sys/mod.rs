@@ -1,4 +1,4 @@
-//! The system calls that nix lacks, as safe functions. The only `unsafe` of caplet lives under here.
+//! The system calls that nix lacks, as safe functions. The only `unsafe` of the helper lives under here.
 //!
 //! Nothing in here decides anything: each function is one call, its arguments checked for what the call needs
 //! to be memory-safe, its result the kernel's errno. Sources: the man page of each call, section 2.

@@ -90,6 +90,14 @@ pub fn adopt(number: i32) -> Option<OwnedFd> {
     (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A descriptor that this program was started with, if it is open. Right after start: no other value has it.
+pub fn inherited(number: i32) -> Option<OwnedFd> {
+    // SAFETY: a plain number; a closed one is EBADF.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) }).ok()?;
+    // SAFETY: it is open, and the caller's list of what is to be kept is the only place that knows it.
+    (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// unshare(2).
 pub fn unshare(flags: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers.

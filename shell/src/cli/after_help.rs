@@ -38,6 +38,37 @@ Examples:
 
 Exit code: the shell's own, or 125 if caplet refused or failed.";
 
+/// `caplet why`.
+pub const WHY: &str = "\
+The command runs in the session that it would have had, with its own output and
+exit code. A watcher inside stops it at the calls that can be refused for want
+of a capability, and afterwards says on standard error what was refused, what
+it needs, and what you can do about it. What the command leaves behind in the
+background ends with it. Without a COMMAND it is the last one that failed, run
+once more, if your shell notes it: man caplet-why.
+
+Examples:
+  caplet why -- date -s 12:00
+  caplet why -p netlab -- ip link add br0 type bridge
+  caplet why --json -- make install 2>&1 >/dev/null | tail -1 | jq .
+
+Exit code: that of caplet run.";
+
+/// `caplet learn`.
+pub const LEARN: &str = "\
+The command is run several times: with all that you may have, with nothing, with
+what it was refused, and then without each of these. Every time it is in a new
+isolated session, with nothing to read, and its output is thrown away; what it
+changes in your home or elsewhere outside of the session stays. No password is
+asked for. What counts is that it ends with 0, and that it is refused nothing
+more than with all.
+
+Examples:
+  caplet learn -- ip link add br0 type bridge
+  caplet learn -p netlab -- ./setup.sh > netlab-setup.toml
+
+Exit code: 0, or 1 if it does not end well even with all that you may have.";
+
 /// `caplet list`.
 pub const LIST: &str = "\
 Examples:
