@@ -16,7 +16,7 @@ lab/build.sh
 export CAPLET_BUILD=$PWD/target/release
 echo "== units and system tests"
 if [ "$(id -u)" = 0 ] && [ -z "${SUDO_USER:-}" ]; then
-    lab/cargo.sh test --workspace --features caplet-policy/render
+    lab/cargo.sh test --workspace --no-fail-fast --features caplet-policy/render
 else
     lab/cargo.sh test --workspace --exclude caplet-lab --features caplet-policy/render
     # Built as the caller, run as root.
