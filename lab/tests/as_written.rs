@@ -45,6 +45,7 @@ const OTHERWISE: &[(&str, How)] = &[
     ("make deb", Elsewhere("packaging/test.sh", "packaging/build-deb.sh")),
     ("make rpm", Elsewhere("packaging/test.sh", "packaging/build-rpm.sh")),
     ("make sabotage", Elsewhere("lab/sabotage.sh", "default: every lab/sabotage/*.patch")),
+    ("make hostile", Elsewhere("lab/hostile.sh", "Everything hostile that fits in half an hour")),
     ("sudo make install", Elsewhere("packaging/test.sh", "make install")),
     (
         "sudo apt install ./target/packages/caplet_0.1.0_amd64.deb",
