@@ -1,8 +1,10 @@
 /* The floor: what a session costs when nothing is asked, judged or checked. A setuid program that makes the same kernel
  * objects by the same calls as caplet: name service, policy file, log socket, session record, relay, guard, and for
  * `iso` the namespaces, the identity map, the mounts and PID 1. Each failing call ends it. Only for measurements.
- * usage (installed setuid root, only inside the throwaway machine): floor host|iso COMMAND [ARG...] */
+ * `session` is host with a PAM account and session, the modules in the program's own process, where caplet gives them one.
+ * usage (installed setuid root, only inside the throwaway machine): floor host|session|iso COMMAND [ARG...] */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -13,6 +15,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <sched.h>
+#include <security/pam_appl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,9 +137,24 @@ static void guard(int relay, int record, int log, int iso, char **command, pid_t
     must(send(log, "<85>floor: end", 14, MSG_NOSIGNAL)); must(ftruncate(record, 0));
     must(send(relay, &end.si_status, sizeof end.si_status, MSG_NOSIGNAL)); _exit(0);
 }
+static int silent(int n, const struct pam_message **questions, struct pam_response **answers, void *data) { return PAM_CONV_ERR; }
+static pam_handle_t *pam; static void *library;
+/* Loaded only when wanted, as caplet does. */
+#define pam(call, ...) ((int (*)())dlsym(library, "pam_" #call))(__VA_ARGS__)
+#define well(code) do { if (code) { dprintf(2, "floor:%d: PAM says no\n", __LINE__); _exit(125); } } while (0)
+static void open_session(void) {
+    static char name[64]; snprintf(name, sizeof name, "%s", getpwuid(uid)->pw_name);
+    well(!(library = dlopen("libpam.so.0", RTLD_NOW)));
+    must(setresuid(uid, 0, 0));
+    well(pam(start, "caplet", name, &(struct pam_conv){ silent, NULL }, &pam));
+    well(pam(set_item, pam, PAM_TTY, "")); well(pam(set_item, pam, PAM_RUSER, name)); well(pam(acct_mgmt, pam, 0));
+    must(setresuid(0, 0, 0));
+    well(pam(setcred, pam, PAM_ESTABLISH_CRED)); well(pam(open_session, pam, 0));
+}
+static void close_session(void) { well(pam(close_session, pam, 0)); well(pam(setcred, pam, PAM_DELETE_CRED)); well(pam(end, pam, PAM_SUCCESS)); }
 int main(int argc, char **argv) {
     if (argc < 3) return 125;
-    int iso = !strcmp(argv[1], "iso"), ends[2], status = 125;
+    int iso = !strcmp(argv[1], "iso"), session = !strcmp(argv[1], "session"), ends[2], status = 125;
     uid = getuid(); gid = getgid();
     for (int s = 1; s < 65; s++) if (s != SIGKILL && s != SIGSTOP && s != 32 && s != 33) must(sigaction(s, &(struct sigaction){ .sa_handler = SIG_DFL }, NULL));
     must(prctl(PR_SET_DUMPABLE, 0)); umask(077); must(close_range(3, ~0U, 0));
@@ -148,11 +166,13 @@ int main(int argc, char **argv) {
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
     int log = must(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     must(connect(log, (struct sockaddr *)&(struct sockaddr_un){ AF_UNIX, "/dev/log" }, sizeof(struct sockaddr_un)));
+    if (session) open_session();
     int record = must(open("/run/floor", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
     must(flock(record, LOCK_SH)); must(send(log, "<85>floor: grant", 16, MSG_NOSIGNAL)); must(write(record, "grant", 5));
     pid_t first = 0, watcher = must(fork());
     if (!watcher) { close(ends[0]); guard(ends[1], record, log, iso, argv + 2, &first); }
-    close(ends[1]); must(setresgid(gid, gid, gid)); must(setresuid(uid, uid, uid)); caps(0, 0);
+    close(ends[1]); if (!session) { must(setresgid(gid, gid, gid)); must(setresuid(uid, uid, uid)); caps(0, 0); }
     must(recv(ends[0], &status, sizeof status, 0));
+    if (session) close_session();
     return status;
 }

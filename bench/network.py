@@ -103,7 +103,8 @@ def outgoing(box, seconds, rounds):
 
 
 def iperf(box, seconds):
-    """Gbit/s between two network namespaces: a veth pair, and two sessions in a network; in turn, the best of two."""
+    """Gbit/s between two network namespaces: a veth pair, a bridge without any rule, and two sessions in a network; in
+    turn, the best of three."""
     client = f"iperf3 -J -t {seconds} -c"
     script = f"""
 unshare -n sleep 600 & a=$!; unshare -n sleep 600 & b=$!; sleep 0.5
@@ -113,12 +114,24 @@ nsenter -t $b -n sh -c 'ip addr add 10.77.0.2/24 dev vb; ip link set vb up'
 nsenter -t $b -n iperf3 -s -1 >/dev/null & sleep 0.5
 nsenter -t $a -n {client} 10.77.0.2; kill $a $b
 """
+    bridge = f"""
+unshare -n sleep 600 & a=$!; unshare -n sleep 600 & b=$!; sleep 0.5
+ip link add plain type bridge; ip link set plain up
+for n in 1 2; do
+    [ $n = 1 ] && pid=$a || pid=$b
+    ip link add plain$n type veth peer name v0 netns $pid; ip link set plain$n master plain up
+    nsenter -t $pid -n sh -c "ip addr add 10.77.0.$n/24 dev v0; ip link set v0 up"
+done
+nsenter -t $b -n iperf3 -s -1 >/dev/null & sleep 0.5
+nsenter -t $a -n {client} 10.77.0.2; kill $a $b; ip link del plain
+"""
     server = "ip -4 -br addr show eth0; exec iperf3 -s -1"
-    best = {"veth": 0.0, "caplet": 0.0}
+    best = {"veth": 0.0, "bridge": 0.0, "caplet": 0.0}
     rate = lambda text: json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e9
-    for _ in range(2):
-        out = subprocess.run(box.command(["bash", "-c", script]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-        best["veth"] = max(best["veth"], rate(out))
+    for _ in range(3):
+        for what, lines in [("veth", script), ("bridge", bridge)]:
+            out = subprocess.run(box.command(["bash", "-c", lines]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+            best[what] = max(best[what], rate(out))
         lan = ["caplet", "run", "--quiet", "-p", "lan"]
         listen = subprocess.Popen(box.command([*lan, "sh", "-c", server], user=True), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         address = listen.stdout.readline().split()[-1].split("/")[0]
@@ -164,6 +177,7 @@ def main():
         if subprocess.run(box.command(["sh", "-c", "command -v iperf3"]), capture_output=True).returncode == 0:
             best = iperf(box, options.seconds)
             row("iperf3, one stream", f"veth {best['veth']:.1f} Gbit/s", f"{best['caplet']:.1f} Gbit/s", f"{SPEED} times", best["caplet"] >= SPEED * best["veth"])
+            lines.append(f"| iperf3, a bridge without any rule | | {best['bridge']:.1f} Gbit/s | none | |")
         else:
             lines.append("| iperf3 | not installed | | | |")
         if all(subprocess.run(box.command(["sh", "-c", f"command -v {p}"]), capture_output=True).returncode == 0 for p in ("passt", "iperf3")):

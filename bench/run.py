@@ -71,6 +71,7 @@ COMMANDS = [
     ("bwrap-suid", "bwrap-suid", "bwrap-suid --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp /bin/true"),
     ("firejail", "firejail", "firejail --quiet --noprofile /bin/true"),
     ("floor-host", "floor", "floor host /bin/true"),
+    ("floor-session", "floor", "floor session /bin/true"),
     ("floor-iso", "floor", "floor iso /bin/true"),
     ("host", "caplet", "caplet run --quiet -p hostprofile /bin/true"),
     ("account", "caplet", "caplet run --quiet -p account /bin/true"),
