@@ -29,6 +29,8 @@ const TUN_DEVICE: (u64, u64) = (10, 200);
 /// What may wait in one direction between the session and passt. It sends what the other side does not take fast enough
 /// again, much later: with the usual 208 KiB a download has 20 Mbit/s.
 const WAITING: usize = 8 << 20;
+/// How long a process that is gone takes to end, in milliseconds.
+const MOMENT: u16 = 1000;
 /// How long passt has to answer its first frame.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -118,13 +120,15 @@ impl Running {
         }
     }
 
-    /// A pump that has ended by itself has said why.
+    /// A pump that has ended by itself has said why. It is not waited for long: its user can stop it.
     fn ended(&self) -> Error {
-        match process::wait(Some(self.pump.0), libc::WEXITED) {
+        let _ = poll(&mut [PollFd::new(self.pump.1.as_fd(), PollFlags::POLLIN)], MOMENT);
+        match process::wait(Some(self.pump.0), libc::WEXITED | libc::WNOHANG) {
             Ok(Some((_, Change::Signaled(signal)))) => {
                 Error::NotAsGranted(format!("signal {signal} ended what answers its network"))
             }
-            _ => Error::Said(OURS),
+            Ok(Some(_)) => Error::Said(OURS),
+            _ => Error::NotAsGranted("what answers its network does not hear".into()),
         }
     }
 }
