@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything hostile that fits in half an hour: the attacks of lab/ATTACKS.md, every call of the helper failing with
-# each error, the helper stopped at every stage, three weakened helpers, and the fuzz targets for a moment. As root.
+# an error, the helper stopped at every stage, three weakened helpers, and the fuzz targets for a moment. As root.
 # A verdict and counts at the end. CAPLET_HOSTILE_SECONDS: how long it may take (default 1800).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
@@ -35,7 +35,7 @@ tests=()
 for file in "${files[@]}"; do tests+=(--test "$file"); done
 part attacks 60 lab/cargo.sh test -p caplet-lab --no-fail-fast --test catalogue "${tests[@]}" -- --nocapture
 part units 30 lab/cargo.sh test -q -p caplet-policy -p caplet-helper -p caplet --features caplet-policy/render
-part failing-calls 300 env CAPLET_FULL=1 lab/cargo.sh test -p caplet-lab --test failing_calls -- --nocapture
+part failing-calls 300 env CAPLET_FULL=calls lab/cargo.sh test -p caplet-lab --test failing_calls -- --nocapture
 part sabotage 120 env CAPLET_SABOTAGE_QUICK=1 lab/sabotage.sh \
     lab/sabotage/{read-back-removed,permitted-not-shrunk,user-namespace-owned-by-the-user}.patch
 if [ -x lab/fuzz.sh ]; then

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 pub fn start(plan: Plan) -> Result<Started, Error> {
     plan.limits.raise()?;
     let (ours, theirs) = wire::pair()?;
-    plan.scheduling.give_back();
+    plan.scheduling.give_back()?;
     let forked = process::fork();
     if !matches!(forked, Ok(Fork::Child)) {
         plan.scheduling.undo();

@@ -54,7 +54,7 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Upl
         None => (None, None),
         Some(Uplink::Shared(plug)) => (Some(plug), None),
         Some(Uplink::Alone(outgoing)) => {
-            plan.scheduling.give_back();
+            plan.scheduling.give_back()?;
             let running = outgoing.start(person, &plan.groups, &plan.limits_outside);
             plan.scheduling.undo();
             (None, Some(running?))
@@ -66,7 +66,7 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Upl
     let devpts = new_devpts(real)?;
     let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
-    plan.scheduling.give_back();
+    plan.scheduling.give_back()?;
     let made = namespaces::first_process(isolation, &proc);
     if !matches!(made, Ok(None)) {
         plan.scheduling.undo();

@@ -2,7 +2,9 @@
 //! idle policy under which a judgement never comes, a bias to be the first victim of the kernel's. None of it for us;
 //! the command has it back.
 
+use crate::error::{Error, call};
 use crate::sys::process::{self, Affinity};
+use nix::errno::Errno;
 
 /// The usual timer slack, in nanoseconds (prctl(2), PR_SET_TIMERSLACK).
 const SLACK: u64 = 50_000;
@@ -20,10 +22,9 @@ pub struct Scheduling {
 }
 
 impl Scheduling {
-    /// Takes it all away. What cannot be taken (a container may lack CAP_SYS_NICE) stays.
+    /// Takes it all away. What cannot be read or taken (a container may lack CAP_SYS_NICE) stays.
     pub fn take() -> Self {
-        let own = Affinity::own();
-        Affinity::all().set();
+        let own = Affinity::own().filter(|_| Affinity::all().set().is_ok());
         let found = Self {
             slack: process::timer_slack().filter(|slack| *slack != SLACK),
             idle: process::is_idle(),
@@ -36,45 +37,47 @@ impl Scheduling {
         found
     }
 
-    /// Takes it away again.
+    /// Takes it away again, as far as it can be.
     pub fn undo(&self) {
-        process::set_timer_slack(SLACK);
+        let _ = process::set_timer_slack(SLACK);
         if self.idle {
-            process::set_idle(false);
+            let _ = process::set_idle(false);
         }
         if self.nice.is_some() {
             let _ = process::set_nice(0, 0);
         }
         if self.affinity.is_some() {
-            Affinity::all().set();
+            let _ = Affinity::all().set();
         }
         if self.io.is_some() {
-            process::set_io_priority(0);
+            let _ = process::set_io_priority(0);
         }
         if self.oom.is_some() {
             let _ = std::fs::write(OOM, "0");
         }
     }
 
-    /// Gives it back, for a process that is about to be forked.
-    pub fn give_back(&self) {
+    /// Gives it back, for a process that is about to be forked: a command is not to be better off than its caller.
+    pub fn give_back(&self) -> Result<(), Error> {
         if let Some(slack) = self.slack {
-            process::set_timer_slack(slack);
+            process::set_timer_slack(slack).map_err(call("prctl(PR_SET_TIMERSLACK)"))?;
         }
         if let Some(io) = self.io {
-            process::set_io_priority(io);
+            process::set_io_priority(io).map_err(call("ioprio_set"))?;
         }
         if let Some(affinity) = &self.affinity {
-            affinity.set();
+            affinity.set().map_err(call("sched_setaffinity"))?;
         }
         if let Some(oom) = self.oom {
-            let _ = std::fs::write(OOM, oom.to_string());
+            let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            std::fs::write(OOM, oom.to_string()).map_err(|error| call(format!("write {OOM}"))(errno(error)))?;
         }
         if let Some(nice) = self.nice {
-            let _ = process::set_nice(0, nice);
+            process::set_nice(0, nice).map_err(call(format!("setpriority({nice})")))?;
         }
         if self.idle {
-            process::set_idle(true);
+            process::set_idle(true).map_err(call("sched_setscheduler"))?;
         }
+        Ok(())
     }
 }

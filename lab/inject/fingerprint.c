@@ -2,11 +2,13 @@
  * /srv/namespaces: those of the machine outside. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static char text[1 << 16];
@@ -49,7 +51,8 @@ int main(void) {
     }
     static const char *files[] = {"/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups",
                                   "/proc/sys/user/max_user_namespaces", "/proc/sys/net/ipv4/ping_group_range",
-                                  "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/self/timerslack_ns"};
+                                  "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/self/timerslack_ns",
+                                  "/proc/self/oom_score_adj"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) printf("%s", read_all(files[i]));
     int links = 0;
     for (char *c = read_all("/proc/net/dev"); *c; c++) links += *c == ':';
@@ -73,6 +76,9 @@ int main(void) {
     printf("host %s\n", copy);
     const char *scope = getenv("CAPLET_SCOPE");
     if (scope && !strcmp(scope, "isolated")) printf("processes %d\n", list("/proc", 1, 0));
+    cpu_set_t processors;
+    int count = sched_getaffinity(0, sizeof processors, &processors) ? -1 : CPU_COUNT(&processors);
+    printf("processors %d, io priority %lx\n", count, syscall(SYS_ioprio_get, 1, 0));
     printf("nice %d\nwhole\n", nice(0));
     return fflush(stdout) ? 99 : 0;
 }

@@ -7,19 +7,22 @@
  *                                                                    runs HOOK with PID set, and lets it go on
  *
  * PROCESS: 0 is the program, 0.1 its first child, 0.1.2 the second child of that. NUMBER: how manieth CALL of its own.
- * A process that execs anything else is left alone from there on. Exit: the program's own, 128+N for a signal N;
+ * It starts with the worst scheduling that a user can give himself. A process that execs anything else is left alone from there on. Exit: the program's own, 128+N for a signal N;
  * A close(2) that fails has closed. fail, kill and stop write "inject: missed" to descriptor 9 where there was no such call. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -139,6 +142,19 @@ static pid_t stop_here(struct proc *chosen) {
     return child;
 }
 
+/* As a caller may have himself scheduled, who would hold the helper up: none of it may be lost on the way to the command. */
+static void schedule_badly(void) {
+    int worst_io = 2 << 13 | 7; /* best effort, last */
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (oom < 0 || write(oom, "100", 3) != 3 || setpriority(PRIO_PROCESS, 0, 5) || prctl(PR_SET_TIMERSLACK, 70000) ||
+        syscall(SYS_ioprio_set, 1, 0, worst_io) || sched_setaffinity(0, sizeof one, &one))
+        _exit(124);
+    close(oom);
+}
+
 int main(int argc, char **argv) {
     if (argc < 7) { errno = EINVAL; die("usage"); }
     uid_t uid = strtoul(argv[1], 0, 10);
@@ -167,6 +183,7 @@ int main(int argc, char **argv) {
         char byte;
         if (read(gate[0], &byte, 1) != 1) _exit(121);
         close(9); /* the caller's, for "missed" */
+        schedule_badly();
         if (setgroups(count, groups) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)) _exit(122);
         execv(words[0], words);
         _exit(123);

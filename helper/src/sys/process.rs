@@ -281,9 +281,9 @@ pub fn timer_slack() -> Option<u64> {
 }
 
 /// Sets it; 0 would mean what it was at the start.
-pub fn set_timer_slack(nanoseconds: u64) {
+pub fn set_timer_slack(nanoseconds: u64) -> Result<(), Errno> {
     // SAFETY: plain numbers.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds.max(1), 0, 0, 0) };
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds.max(1), 0, 0, 0) }).map(drop)
 }
 
 /// Whether this process runs under SCHED_IDLE (sched(7)).
@@ -293,11 +293,11 @@ pub fn is_idle() -> bool {
 }
 
 /// SCHED_IDLE, or the usual policy.
-pub fn set_idle(idle: bool) {
+pub fn set_idle(idle: bool) -> Result<(), Errno> {
     let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     let priority: libc::c_int = 0; // all of struct sched_param
     // SAFETY: reads one number of this stack.
-    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
+    checked(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) }).map(drop)
 }
 
 /// The I/O class and priority of this process, as ioprio_get(2) packs them; 0: the usual one.
@@ -309,9 +309,9 @@ pub fn io_priority() -> Option<i32> {
 }
 
 /// Sets it (ioprio_set(2)).
-pub fn set_io_priority(packed: i32) {
+pub fn set_io_priority(packed: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers.
-    unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, packed) };
+    checked(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, packed) }).map(drop)
 }
 
 /// A set of processors; more than 8,192 no kernel has.
@@ -335,9 +335,9 @@ impl Affinity {
     }
 
     /// Makes this process run on them.
-    pub fn set(&self) {
+    pub fn set(&self) -> Result<(), Errno> {
         // SAFETY: the kernel reads the bytes of a vector that lives through the call.
-        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, self.0.len() * 8, self.0.as_ptr()) };
+        checked(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, self.0.len() * 8, self.0.as_ptr()) }).map(drop)
     }
 }
 
