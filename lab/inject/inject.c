@@ -32,7 +32,7 @@
 
 enum { PLACES = 256, CALLS = 600 };
 struct proc {
-    pid_t pid;
+    pid_t pid, parent;
     char name[64];
     int made[CALLS];
     int born, execs, failing;
@@ -109,6 +109,26 @@ static void set_result(pid_t pid, long result) {
 static void go_on(struct proc *p, int signal) {
     int calls = list || (!hit && !strcmp(p->name, want)) || p->failing || (p->pid == first && !p->execs);
     ptrace(calls ? PTRACE_SYSCALL : PTRACE_CONT, p->pid, 0, signal);
+}
+
+static pid_t parent_of(pid_t pid) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f) fclose(f);
+    text[n] = 0;
+    char *end = strrchr(text, ')');
+    return end ? atoi(end + 3) : 0;
+}
+
+/* A child whose parent was killed before it could tell of it has no name, and is not left waiting for one. */
+static void release_orphans(void) {
+    for (int i = 0; i < PLACES; i++)
+        if (procs[i].pid && procs[i].name[0] == '?' && !of(procs[i].parent)) {
+            strcpy(procs[i].name, "orphan");
+            go_on(&procs[i], 0);
+        }
 }
 
 /* Leaves it alone, stopped, while the hook does its worst. */
@@ -209,11 +229,14 @@ int main(int argc, char **argv) {
         if (WIFEXITED(status) || WIFSIGNALED(status)) {
             if (pid == first) end = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
             if (p) p->pid = 0;
+            release_orphans();
             continue;
         }
         if (!p) {
             /* A child that stops before its parent's event is read: its name is known then. */
             p = new_proc(pid, "?");
+            p->parent = parent_of(pid);
+            release_orphans();
             continue;
         }
         int signal = WSTOPSIG(status), event = status >> 16, pass = 0;

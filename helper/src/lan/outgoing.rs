@@ -2,7 +2,7 @@
 //! of the user's, outside the session and without a privilege. Nothing of the machine is changed.
 
 use super::links::Links;
-use super::pump::{Pump, Stack};
+use super::pump::{Pump, SILENT, Stack};
 use super::reach::Reach;
 use super::{At, Place, links};
 use crate::caller::Person;
@@ -29,8 +29,8 @@ const TUN_DEVICE: (u64, u64) = (10, 200);
 /// What may wait in one direction between the session and passt. It sends what the other side does not take fast enough
 /// again, much later: with the usual 208 KiB a download has 20 Mbit/s.
 const WAITING: usize = 8 << 20;
-/// How long a process that is gone takes to end, in milliseconds.
-const MOMENT: u16 = 1000;
+/// How long a process that is gone takes to end: so often, so many milliseconds.
+const MOMENT: (u32, u16) = (100, 10);
 /// How long passt has to answer its first frame.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -122,14 +122,20 @@ impl Running {
 
     /// A pump that has ended by itself has said why. It is not waited for long: its user can stop it.
     fn ended(&self) -> Error {
-        let _ = poll(&mut [PollFd::new(self.pump.1.as_fd(), PollFlags::POLLIN)], MOMENT);
-        match process::wait(Some(self.pump.0), libc::WEXITED | libc::WNOHANG) {
-            Ok(Some((_, Change::Signaled(signal)))) => {
-                Error::NotAsGranted(format!("signal {signal} ended what answers its network"))
+        for _ in 0..MOMENT.0 {
+            match process::wait(Some(self.pump.0), libc::WEXITED | libc::WNOHANG) {
+                Ok(Some((_, Change::Signaled(signal)))) => {
+                    return Error::NotAsGranted(format!("signal {signal} ended what answers its network"));
+                }
+                Ok(Some((_, Change::Exited(SILENT)))) => {
+                    return Error::NotAsGranted("what answers its network could not be closed in".into());
+                }
+                Ok(Some(_)) => return Error::Said(OURS),
+                Ok(None) => _ = poll(&mut [], MOMENT.1),
+                Err(_) => break,
             }
-            Ok(Some(_)) => Error::Said(OURS),
-            _ => Error::NotAsGranted("what answers its network does not hear".into()),
         }
+        Error::NotAsGranted("what answers its network does not hear".into())
     }
 }
 

@@ -33,6 +33,9 @@ const AT_ONCE: usize = 64;
 /// The kernel gives what is sent over a stream to its reader in pieces of at least this (`net/unix/af_unix.c`).
 const IN_ONE_PIECE: usize = 32 * 1024;
 
+/// The exit code of a pump that has failed and has nowhere to say so.
+pub const SILENT: i32 = 1;
+
 /// What is executed, and its end of the line.
 #[derive(Debug)]
 pub struct Stack {
@@ -89,8 +92,11 @@ impl Pump {
         match process::fork().map_err(call("fork"))? {
             Fork::Parent(_) => Ok(complaints),
             Fork::Child => {
-                let error = die_with(own).and_then(|()| stack.exec(&stderr, limits));
-                error.unwrap_or_else(|error| error).say();
+                // Its word is the pump's to say, as passt's is: one line is enough.
+                if terminal::replace_standard(&stderr, 2).is_ok() {
+                    let error = die_with(own).and_then(|()| stack.exec(limits));
+                    error.unwrap_or_else(|error| error).say();
+                }
                 process::exit_now(OURS)
             }
         }
@@ -118,15 +124,23 @@ impl Pump {
         if !answered {
             return Err(Error::NoNetwork(format!("passt has ended: {}", said(complaints))));
         }
-        wire::send(&self.guard, Report::Go, None).map_err(call("tell the guard"))
+        Ok(())
     }
 
     fn run(self, mut reach: Reach) -> Result<(), Error> {
         let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
-        terminal::replace_standard(&null()?, 2).map_err(call("dup2 /dev/null"))?;
-        seccomp::only_pump()?;
         let (mut incoming, mut outgoing) = (Frames::default(), Outgoing::new());
-        let Ok(Some((Report::Go, Some(link)))) = wire::receive(&self.guard) else { return Ok(()) };
+        let link = match wire::receive(&self.guard) {
+            Ok(Some((Report::Go, Some(link)))) => link,
+            Ok(_) => return Err(Error::Said(OURS)), // the guard is gone, and has said why
+            Err(errno) => return Err(call("take the session's link")(errno)),
+        };
+        terminal::replace_standard(&null()?, 2).map_err(call("dup2 /dev/null"))?;
+        let ready = seccomp::only_pump().is_ok() && wire::send(&self.guard, Report::Go, None).is_ok();
+        if !ready {
+            process::exit_now(SILENT);
+        }
+        // From here on nothing fails but the network itself.
         loop {
             let (mut of_link, mut of_socket) = (PollFlags::POLLIN, PollFlags::POLLIN);
             if !outgoing.is_sent() {
@@ -163,7 +177,7 @@ impl Pump {
 
 impl Stack {
     /// Becomes passt; an error otherwise.
-    fn exec(self, stderr: &OwnedFd, limits: &Limits) -> Result<Error, Error> {
+    fn exec(self, limits: &Limits) -> Result<Error, Error> {
         let Self { tool, mut words, socket } = self;
         limits.set()?;
         // Nobody listens to its complaints for ever.
@@ -172,7 +186,6 @@ impl Stack {
         words.extend(["-F".to_owned(), socket.as_raw_fd().to_string()]);
         let words = words.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
         let words = words.map_err(|_| call("execveat passt")(Errno::EINVAL))?;
-        terminal::replace_standard(stderr, 2).map_err(call("dup2"))?;
         Ok(call("execveat passt")(process::fexecve(&tool, &words, &[])))
     }
 }
@@ -193,7 +206,8 @@ fn said(complaints: OwnedFd) -> String {
     let _ = std::fs::File::from(complaints).take(4096).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Failed to send "));
-    lines.next().unwrap_or("it did not say why").to_owned()
+    let line = lines.next().unwrap_or("it did not say why");
+    line.strip_prefix("caplet: ").unwrap_or(line).to_owned()
 }
 
 /// An ARP request (RFC 826) for the gateway, to everybody.
