@@ -106,7 +106,7 @@ for kernel in "${kernels[@]}"; do
     suite=$kernel image=$kind these=("${tests[@]}") args=()
     case $kernel in
     bullseye) these=(old_kernel) ;;
-    selinux) INIT=/sbin/init suite=trixie image=selinux args=(security=selinux selinux=1 enforcing=1) these=() ;;
+    selinux) INIT=/sbin/init suite=trixie image=selinux args=(security=selinux selinux=1 enforcing=1 systemd.mask=serial-getty@ttyS0.service systemd.show_status=1) these=() ;;
     esac
     lab/kernels/kernel.sh "$suite" "$cache/$suite" || exit 3
     disk=$(lab/kernels/image.sh "$image" "$cache") || exit 3
