@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage hostile fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
+.PHONY: build demo test lint sabotage hostile kernels fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
 
 build:
 	@lab/build.sh
@@ -35,6 +35,12 @@ sabotage:
 hostile:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/hostile.sh
+
+# The lab tests on other kernels, under qemu: KERNELS="bullseye bookworm trixie sid selinux", QUICK=1, FULL=1, TESTS="claims".
+KERNELS ?= bullseye bookworm trixie sid selinux
+kernels:
+	@lab/prepare.sh kernels
+	@lab/as-root.sh env KERNELS="$(KERNELS)" QUICK="$(QUICK)" FULL="$(FULL)" TESTS="$(TESTS)" lab/kernels.sh
 
 # SECONDS_EACH of every fuzz target, from the seeds and what earlier runs found.
 SECONDS_EACH ?= 10

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Installs what `make demo`, `make test` or `make bench` (peers) needs and this machine lacks; says what it does.
+# Installs what `make demo`, `make test` or `make bench` (peers) needs and this machine lacks; says what it does. With
+# `list` in front it only prints the packages for all of it, lacking or not: another machine is made of them.
 set -euo pipefail
 here=$(dirname "$0")
+list=
+[ "${1:-}" != list ] || { list=1 && shift; }
 case ${1:-test} in
 peers) programs="sudo doas bwrap firejail cado iperf3 passt" ;; # each as far as it can be had
 deb) programs="cc dpkg-buildpackage dh objdump" ;;
@@ -9,6 +12,7 @@ rpm) programs="cc rpmbuild objdump" ;;
 packages-check) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish" ;;
 packages) programs="cc dpkg-buildpackage dh objdump rpmbuild lintian rpmlint mandoc shellcheck zsh fish mmdebstrap systemd-nspawn createrepo_c dnf" ;;
 fuzz) programs="cc c++" ;;
+kernels) programs="cc qemu-system-x86_64 mmdebstrap busybox cpio zstd depmod mke2fs strip" ;;
 demo) programs="cc ip route python3 unshare setpriv ps chpasswd ping nft" ;;
 *) programs="cc ip route python3 unshare setpriv ps strace ping tcpdump git rsync ssh sshd bindfs fusermount3 capsh keyctl rsyslogd journalctl logger chage auditd crontab atd tmux vi less script nft jq make bwrap passt" ;;
 esac
@@ -31,13 +35,18 @@ package() { # program, package manager
     apt:doas) echo opendoas ;;
     *:dpkg-buildpackage) echo dpkg-dev ;;
     *:dh) echo debhelper ;;
-    *:objdump) echo binutils ;;
+    *:objdump | *:strip) echo binutils ;;
     apt:rpmbuild) echo rpm ;;
     dnf:rpmbuild) echo rpm-build ;;
     *:systemd-nspawn) echo systemd-container ;;
     apt:createrepo_c) echo createrepo-c ;;
     dnf:shellcheck) echo ShellCheck ;;
     *:bwrap) echo bubblewrap ;;
+    apt:qemu-system-x86_64) echo qemu-system-x86 ;;
+    *:qemu-system-x86_64) echo qemu-kvm ;;
+    apt:busybox) echo busybox-static ;;
+    *:depmod) echo kmod ;;
+    *:mke2fs) echo e2fsprogs ;;
     *:nft) echo nftables ;;
     *:fusermount3) echo fuse3 ;;
     *:keyctl) echo keyutils ;;
@@ -65,8 +74,12 @@ command -v apt-get >/dev/null && manager=apt
 [ -n "$manager" ] || ! command -v dnf >/dev/null || manager=dnf
 missing=()
 for program in $programs; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$(package "$program" "$manager")")
+    [ -z "$list" ] && PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$(package "$program" "$manager")")
 done
+if [ -n "$list" ]; then
+    printf '%s\n' "${missing[@]}" | sort -u
+    exit
+fi
 if [ "${1:-}" = peers ] && ! [ -e /usr/include/security/pam_appl.h ]; then
     case $manager in apt) missing+=(libpam0g-dev) ;; *) missing+=(pam-devel) ;; esac
 fi
@@ -92,7 +105,13 @@ install() {
         ;;
     esac
 }
-[ "$manager" != apt ] || "$here/as-root.sh" apt-get update -qq
+# What cannot be fetched is said once, below.
+[ "$manager" != apt ] || "$here/as-root.sh" apt-get update -qq || [ "${1:-}" = kernels ]
+if [ "${1:-}" = kernels ]; then
+    install "${missing[@]}" 2>/dev/null && exit
+    echo "kernels: these packages cannot be had from this machine's apt sources: ${missing[*]}" >&2
+    exit 3
+fi
 if [ "${1:-}" != peers ]; then
     install "${missing[@]}"
     auditable "${1:-test}"

@@ -116,9 +116,10 @@ impl Error {
             }
             Error::NoUserNamespace(why) => one(format!("no isolated session: {why}")),
             Error::NoNetwork(why) => one(format!("no session: {}", for_terminal(why.as_bytes()))),
-            Error::OldKernel(release) => {
-                one(format!("kernel {} is too old: sessions need Linux 5.14", for_terminal(release.as_bytes())))
-            }
+            Error::OldKernel(release) => one(format!(
+                "kernel {} is too old: sessions need Linux 5.14 or newer",
+                for_terminal(release.as_bytes())
+            )),
             Error::Subids(text) => one(text.clone()),
             Error::Call { call, errno } => {
                 one(format!("the session could not be built: {}: {}", for_terminal(call.as_bytes()), errno.desc()))

@@ -39,7 +39,6 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Upl
         return Err(Error::NotAsGranted("no isolation was planned".into()));
     };
     let real = plan.power == crate::hygiene::Power::Setuid;
-    new_enough_kernel()?;
     nix::unistd::setsid().map_err(call("setsid"))?;
     nix::sys::stat::umask(Mode::empty());
     plan.limits.raise()?;
@@ -145,15 +144,6 @@ fn own_namespace(person: &Person) -> Result<(), Error> {
     put("setgroups", "deny".into())?;
     put("gid_map", format!("0 {} 1\n", person.gid))?;
     put("uid_map", format!("0 {} 1\n", person.uid))
-}
-
-/// mount_setattr, openat2 and the rest are older; 5.14 is what is tested.
-fn new_enough_kernel() -> Result<(), Error> {
-    let name = nix::sys::utsname::uname().map_err(call("uname"))?;
-    let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (5, 14) { Ok(()) } else { Err(Error::OldKernel(release)) }
 }
 
 /// PID 1, from its first breath to the fork of the command; then it only watches.

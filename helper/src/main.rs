@@ -17,6 +17,7 @@ mod hygiene;
 mod idmap;
 mod isolated;
 mod journal;
+mod kernel;
 mod lan;
 mod launch;
 mod limits;
@@ -117,6 +118,7 @@ fn run() -> Result<i32, Error> {
         }
         _ => verdict.map_err(|refusal| trail.refuse(&request, &refusal))?,
     };
+    kernel::new_enough().map_err(|error| trail.impossible(&grant.profile().name, &request, error))?;
     descriptors::check()?;
     drop(policy);
     let pending = authenticate::begin(grant, &request, &person, &inherited, &mut trail)?;

@@ -1,7 +1,7 @@
 //! Running a command in a machine as one of its users, as a login would have left the process.
 
 use crate::sys::{Launch, prepare};
-use crate::{Lab, Output, ProcStatus, Terminal};
+use crate::{Lab, Output, ProcStatus, Terminal, patience};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::{CString, OsStr, OsString};
@@ -204,8 +204,9 @@ impl Collected {
     }
 }
 
-/// Looks every few milliseconds until it is so. Whether it ever was.
+/// Looks every few milliseconds until it is so, for that long ([`patience`]). Whether it ever was.
 pub fn until(limit: Duration, mut so: impl FnMut() -> bool) -> bool {
+    let limit = patience(limit);
     let start = Instant::now();
     let mut pause = Duration::from_micros(500);
     loop {

@@ -1,7 +1,7 @@
 //! Claim 1: nothing that was granted reaches beyond the session, even with an accomplice of the same uid outside. The
 //! two meet over a socket in the home, which both see; the accomplice hands in what it has.
 
-use caplet_lab::{Lab, Output, ProcStatus, Running, Session, SharedLab, shared};
+use caplet_lab::{Builder, Lab, Output, ProcStatus, Running, Session, SharedLab, shared};
 use nix::sys::signal::Signal;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,14 +27,16 @@ pam_account = false
 "#;
 
 fn lab() -> Option<&'static Lab> {
-    shared(&LAB, || {
-        Lab::new()
-            .user("alice", &["students"])
-            .user("bob", &[])
-            .subid("alice", 200_000, 65_536)
-            .file("/srv/roots", "secret of root's", 0o600, "root")
-            .policy(POLICY)
-    })
+    shared(&LAB, machine)
+}
+
+fn machine() -> Builder {
+    Lab::new()
+        .user("alice", &["students"])
+        .user("bob", &[])
+        .subid("alice", 200_000, 65_536)
+        .file("/srv/roots", "secret of root's", 0o600, "root")
+        .policy(POLICY)
 }
 
 /// A pid as the machine's processes see it.
@@ -238,7 +240,7 @@ fn a_namespace_handed_in_cannot_be_entered() {
 
 #[test]
 fn a_link_of_the_session_cannot_be_moved_into_a_network_handed_in() {
-    let Some(lab) = lab() else { return };
+    let Some(lab) = machine().start() else { return };
     let before = lab.root("ip link").out();
     // RTM_NEWLINK with IFLA_NET_NS_FD, by way of ip(8), which takes /proc/PID/fd/N as a name.
     let program = "import subprocess\n\
@@ -247,8 +249,20 @@ fn a_link_of_the_session_cannot_be_moved_into_a_network_handed_in() {
         r=subprocess.run(['ip','link','set','v0','netns',p]).returncode\n\
         t=subprocess.run(['ip','link','add','v2','type','veth','peer','name','evil','netns',p]).returncode\n\
         print(r!=0,t!=0)";
-    let out = with_accomplice(lab, "zero", "[os.open('/proc/self/ns/net',0)]", program);
-    assert_eq!(out.out(), "True True\ndone", "{out}");
+    let out = with_accomplice(&lab, "zero", "[os.open('/proc/self/ns/net',0)]", program);
+    // Before 7b735ef81286 (April 2026) the kernel does not look at whose network a veth's peer is made in, and no
+    // session is needed for that: then it is looked for here that the same goes for anybody, and that it is all.
+    let anybody = "exec 9</proc/self/ns/net; unshare -Urn ip link add v0 type veth peer name anybody netns /proc/self/fd/9; \
+        ip link show anybody";
+    if lab.sh("alice", anybody).ok() {
+        assert_eq!(out.out(), "True False\ndone", "{out}");
+        lab.until(|| lab.root("ip link").out() == before);
+        caplet_lab::record_skip(
+            "in part: this kernel lets every user make a veth's peer in any network that is held open",
+        );
+    } else {
+        assert_eq!(out.out(), "True True\ndone", "{out}");
+    }
     assert_eq!(lab.root("ip link").out(), before);
 }
 

@@ -1,6 +1,6 @@
 //! The bench itself: is the machine what the system tests take it for? Needs no caplet.
 
-use caplet_lab::{Lab, ProcStatus, SharedLab, need, shared, skip};
+use caplet_lab::{Lab, ProcStatus, SharedLab, need, patience, shared, skip};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -131,7 +131,7 @@ fn who_stays_behind_is_seen_and_reaped() {
     let _ = lab.sh("alice", "setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!").expect_ok();
     let seen = || lab.processes().iter().any(|(_, name)| name == "sleep");
     let start = Instant::now();
-    while !seen() && start.elapsed() < Duration::from_secs(10) {
+    while !seen() && start.elapsed() < patience(Duration::from_secs(10)) {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(seen());
@@ -166,7 +166,7 @@ fn a_machine_starts_quickly_and_leaves_nothing() {
     drop(lab);
     assert_gone(init);
     // 0.15 s on an idle machine; this one is shared.
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < patience(Duration::from_secs(3)), "{took:?}");
     eprintln!("a machine took {took:?}");
 }
 
@@ -198,7 +198,7 @@ fn waits_to_be_killed() {
 fn assert_gone(init: i32) {
     let start = Instant::now();
     while ProcStatus::of(init).is_some_and(|s| s.state() != 'Z') {
-        assert!(start.elapsed() < Duration::from_secs(5), "PID 1 of the machine still runs");
+        assert!(start.elapsed() < patience(Duration::from_secs(5)), "PID 1 of the machine still runs");
         std::thread::sleep(Duration::from_millis(5));
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");

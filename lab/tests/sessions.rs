@@ -144,7 +144,8 @@ fn valid_until_ends_a_session_that_is_running() {
         String::from_utf8_lossy(&out.stdout).trim().to_owned()
     };
     let until = |at: String| format!("[profile.exam]\nusers = [\"alice\"]\nvalid_until = {at}\n");
-    let Some(owned) = Lab::new().user("alice", &[]).policy(&until(at(8))).start() else { return };
+    let Some(owned) = Lab::new().user("alice", &[]).start() else { return };
+    owned.set_policy(&until(at(8)));
     let started = Instant::now();
     let mut running = deaf(&owned, "alice", &[]);
     // What the policy says from now on is the watcher's to see, and not in time for this.
