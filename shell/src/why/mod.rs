@@ -11,12 +11,14 @@ mod inside;
 mod learn;
 mod netlink;
 mod object;
+mod open;
 mod proc;
 mod proposal;
 mod report;
 mod rules;
 mod table;
 mod text;
+mod walks;
 mod watcher;
 
 use crate::cli;
