@@ -32,6 +32,8 @@ struct Thread {
     group: i32,
     /// The call that it is in.
     call: Option<(u64, [u64; 6])>,
+    /// Since when.
+    since: u64,
 }
 
 /// Looks at the command from its start to its end.
@@ -51,6 +53,8 @@ pub struct Watcher {
     stops: u32,
     /// Of generic netlink, by their numbers.
     families: HashMap<u16, netlink::Family>,
+    /// The call that is being judged: whose, from when to when. `None`: what is told of it came later.
+    during: Option<(u64, (u64, u64))>,
     pub report: Report,
     port_floor: u16,
     release: (u32, u32),
@@ -84,6 +88,7 @@ impl Watcher {
             looked_at: HashMap::new(),
             looked_at_in_all: 0,
             stops: 0,
+            during: None,
             report,
             port_floor,
             release,
@@ -191,6 +196,7 @@ impl Watcher {
         }
         if let Some(thread) = self.threads.get_mut(&pid) {
             thread.call = Some((number, args));
+            thread.since = trace::now();
         }
     }
 
@@ -229,14 +235,20 @@ impl Watcher {
                 }
                 if let Some(thread) = self.threads.get_mut(&pid) {
                     thread.call = Some((number, args));
+                    thread.since = trace::now();
                 }
             }
             Ok(Place::After(result)) => {
-                let call = self.threads.get_mut(&pid).and_then(|thread| thread.call.take());
-                if let Some((number, args)) = call {
+                let thread = self.threads.get_mut(&pid);
+                let call = thread.and_then(|thread| Some((thread.call.take()?, thread.since)));
+                if let Some(((number, args), since)) = call {
                     match result {
                         Ok(value) => self.succeeded(pid, group, number, args, value),
-                        Err(errno) => self.failed(pid, group, number, args, errno),
+                        Err(errno) => {
+                            self.during = Some((pid as u64, (since, trace::now())));
+                            self.failed(pid, group, number, args, errno);
+                            self.during = None;
+                        }
                     }
                 }
             }
@@ -358,7 +370,10 @@ impl Watcher {
 
     fn note(&mut self, who: &Who, call: String, errno: i32, (verdict, tries): (rules::Verdict, bool)) {
         let held = verdict.needs.iter().any(|need| who.effective & need.bits() == need.bits());
-        self.report.add(Finding { program: who.name.clone(), call, errno, verdict, held, times: 1, tries });
+        let (thread, during) = self.during.unwrap_or_default();
+        let program = who.name.clone();
+        let finding = Finding { program, call, errno, verdict, held, times: 1, tries, thread, during, traced: false };
+        self.report.add(finding);
     }
 
     /// What is open is closed by exec, but for the standard three. And a setuid program has lost its power.
