@@ -4,13 +4,17 @@
 use super::explain::OF_FILES;
 use super::report::{Finding, Report};
 use super::rules::Reach;
-use caplet_policy::capability::{CapSet, Capability};
+use caplet_policy::capability::CapSet;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// Calls in which the kernel asks for SYS_ADMIN in passing, when it counts memory (`cap_vm_enough_memory` of
-/// security/commoncap.c): alone, it says nothing there.
-const IN_PASSING: [&str; 8] = ["clone", "clone3", "execve", "execveat", "shmget", "bpf", "userfaultfd", "mlockall"];
+/// Calls, and what the kernel asks for in them in passing: alone, it says nothing there.
+const IN_PASSING: &[(&str, &[&str])] = &[
+    // security/commoncap.c: cap_vm_enough_memory, where memory is counted
+    ("SYS_ADMIN", &["clone", "clone3", "execve", "execveat", "shmget", "bpf", "userfaultfd", "mlockall"]),
+    // security/commoncap.c: cap_inh_is_capped, before it is looked at what is to be raised
+    ("SETPCAP", &["capset"]),
+];
 
 /// What came of the trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,9 +111,11 @@ impl Finding {
     /// would have been enough to come further.
     fn settle(&mut self, asked: &[Refused], isolated: bool) {
         let call = self.call.split('(').next().unwrap_or_default();
-        let admin = Capability::parse("SYS_ADMIN").map_or(CapSet::EMPTY, |cap| CapSet::EMPTY.with(cap));
-        let in_passing = IN_PASSING.contains(&call) && asked.iter().all(|one| one.cap == admin);
-        if asked.is_empty() || in_passing {
+        let in_passing = |one: &&Refused| {
+            let name = one.cap.to_string();
+            IN_PASSING.iter().any(|(cap, calls)| *cap == name && calls.contains(&call))
+        };
+        if asked.iter().all(|one| in_passing(&one)) {
             return;
         }
         let verdict = &mut self.verdict;
