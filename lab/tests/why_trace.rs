@@ -121,11 +121,19 @@ fn what_reads_it_is_roots_and_without_power_and_nothing_of_it_is_in_the_session(
 #[test]
 fn nobody_keeps_it_by_not_reading() {
     let Some(lab) = lab() else { return };
-    // A pipe that is full, and stays so.
+    // A pipe that is full, and whose reader stays.
     let full = "import os, subprocess, time, fcntl\nr, w = os.pipe()\nfcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)\n\
-        try:\n  while True: os.write(w, b'x' * 4096)\nexcept BlockingIOError: pass\nfcntl.fcntl(w, fcntl.F_SETFL, 0)\nos.set_inheritable(w, True)\n\
-        p = subprocess.Popen(['/usr/libexec/caplet/caplet-helper', 'run', '--profile=traced', f'--watch={w}', '--', 'true'], pass_fds=[w])\n\
-        time.sleep(1)\nos.system('pkill -KILL -u alice caplet-session')\nos.system('pkill -KILL -u alice caplet')\ntime.sleep(8)\n";
-    lab.run_as("alice", ["/usr/bin/python3", "-I", "-c", full]);
-    assert!(lab.until(|| lab.root(READERS).out().is_empty()), "{}", lab.root(READERS));
+        try:\n  while True: os.write(w, b'x' * 4096)\nexcept BlockingIOError: pass\nfcntl.fcntl(w, fcntl.F_SETFL, 0)\n\
+        helper = ['/usr/libexec/caplet/caplet-helper', 'run', '--profile=traced', f'--watch={w}', '--', 'sleep', '60']\n\
+        subprocess.Popen(helper, pass_fds=[w])\ntime.sleep(60)";
+    let reader = lab.task("alice", ["/usr/bin/python3", "-I", "-c", full]).spawn();
+    assert!(lab.until(|| !lab.root(READERS).out().is_empty()), "{}", lab.root("ps axf"));
+    lab.root("pkill -KILL -x -u alice caplet-helper");
+    assert!(
+        lab.until(|| lab.root("pgrep -u root -x caplet-helper || echo none").out() == "none"),
+        "{}",
+        lab.root(READERS)
+    );
+    lab.root("pgrep -u alice -f '^/usr/bin/python3 -I'").expect_ok();
+    drop(reader);
 }
