@@ -46,8 +46,8 @@ pub struct Refused {
 impl Trace {
     /// From all that came through the pipe, a line each.
     pub fn read(heard: &[u8]) -> Self {
-        let lines = heard.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"trace\":"));
-        let Some(value) = lines.last().and_then(|line| serde_json::from_slice::<Value>(line).ok()) else {
+        let mut lines = heard.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"trace\":"));
+        let Some(value) = lines.next_back().and_then(|line| serde_json::from_slice::<Value>(line).ok()) else {
             return Self::Off;
         };
         let value = &value["trace"];
