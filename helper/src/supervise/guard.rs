@@ -118,7 +118,7 @@ pub fn run(
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
             };
-            tracer.map(trace::finish);
+            tracer.into_iter().for_each(trace::finish);
             drop(started.outgoing); // before anybody hears of the end
             (report, ending.end(&status, Some(used), by.as_deref()))
         }
