@@ -46,7 +46,7 @@ use caplet_policy::request::{Request, Start, Verb};
 use error::{Error, call, say};
 use hygiene::Power;
 use lan::Uplink;
-use plan::Plan;
+use plan::{Launch, Plan};
 use rejudge::Granted;
 use std::os::fd::OwnedFd;
 use supervise::relay::Relay;
@@ -130,7 +130,8 @@ fn run() -> Result<i32, Error> {
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
     let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let tied = request.login || request.tied || request.watch.is_some();
-    let before = Before::prepare(plan.isolation.is_some(), tied)?;
+    let traced = plan.isolation.as_ref().is_some_and(|isolation| isolation.traced);
+    let before = Before::prepare(plan.isolation.is_some(), tied, traced)?;
     let uplink =
         uplink(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { uplink, ..before };
@@ -159,6 +160,8 @@ struct Before {
     relays_end: OwnedFd,
     /// The guard's and the watcher's ends.
     watch: (OwnedFd, OwnedFd),
+    /// The guard's and the tracer's ends, where there is one.
+    trace: Option<(OwnedFd, OwnedFd)>,
     uplink: Option<Uplink>,
 }
 
@@ -174,15 +177,16 @@ fn uplink(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<U
 }
 
 impl Before {
-    fn prepare(isolated: bool, tied: bool) -> Result<Self, Error> {
+    fn prepare(isolated: bool, tied: bool, traced: bool) -> Result<Self, Error> {
         let parent = nix::unistd::getppid().as_raw();
         // PID 1 takes in whoever has lost a parent, and goes away last.
         let parent = if tied && parent > 1 { process::pidfd_open(parent).ok() } else { None };
         let outer = if isolated { Outer::find()? } else { None };
         let (guards_end, relays_end) = wire::pair()?;
         let watch = wire::pair()?;
+        let trace = traced.then(wire::pair).transpose()?;
         nix::sys::signal::SigSet::all().thread_block().map_err(call("sigprocmask"))?;
-        Ok(Self { outer, parent, guards_end, relays_end, watch, uplink: None })
+        Ok(Self { outer, parent, guards_end, relays_end, watch, trace, uplink: None })
     }
 }
 
@@ -194,7 +198,8 @@ fn supervise(
     watched: Option<Granted>,
     before: Before,
 ) -> Result<i32, Error> {
-    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch), uplink } = before;
+    let Before { outer, parent, guards_end, relays_end, watch: (guards_watch, watch), trace, uplink } = before;
+    let (guards_trace, trace) = trace.unzip();
     let lan = uplink.as_ref().and_then(Uplink::shared).map(str::to_owned);
     let forked = match process::fork() {
         Ok(forked) => forked,
@@ -205,16 +210,19 @@ fn supervise(
     };
     match forked {
         Fork::Child => {
-            drop((relays_end, parent, watch));
+            drop((relays_end, parent, watch, trace));
             let watcher = watched.is_some().then_some(guards_watch);
-            guard::run(plan, recorded, &guards_end, watcher, outer, uplink)
+            guard::run(plan, recorded, &guards_end, watcher, outer, uplink, guards_trace)
         }
         Fork::Parent(guard_pid) => {
-            drop((guards_end, guards_watch));
+            drop((guards_end, guards_watch, guards_trace));
             if let Some(watched) = watched {
                 watcher::start(watched, lan.as_deref(), outer.as_ref().and_then(Outer::keeper), &watch);
             }
-            drop((watch, uplink));
+            if let (Some(line), Launch::Stage { report: Some(report), .. }) = (&trace, &plan.start) {
+                supervise::trace::start(line, report);
+            }
+            drop((watch, trace, uplink));
             let shares_group = plan.isolation.is_none();
             let ignored = plan.ignored.clone();
             if plan.power == Power::Setuid {

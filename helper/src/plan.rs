@@ -15,7 +15,9 @@ use crate::scheduling::Scheduling;
 use crate::seccomp::Filter;
 use crate::sys::identity;
 use caplet_policy::capability::CapSet;
-use caplet_policy::document::{self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Seccomp, Subject, UserMode};
+use caplet_policy::document::{
+    self, GroupsKeep, Network, Profile, ROOT_GROUPS, Scope, Seccomp, Subject, UserMode, Why,
+};
 use caplet_policy::judge::{Caller, Grant};
 use caplet_policy::request::{Request, Start};
 use nix::fcntl::{OFlag, open};
@@ -100,6 +102,8 @@ pub struct Isolation {
     pub dns: Vec<IpAddr>,
     /// Whether what the command leaves behind goes on.
     pub linger: bool,
+    /// Whether what the kernel refuses to it is read, for `caplet why`.
+    pub traced: bool,
     /// Where the name of an agent's socket is sshd's: it is bound if the socket is.
     pub agent: Option<Agent>,
 }
@@ -127,6 +131,10 @@ impl Plan {
             Scope::Isolated => Some(Isolation::of(grant, person, inherited.power, moment.held)?),
             Scope::Host => None,
         };
+        if let Some(isolation) = &mut isolation {
+            let asked = request.watch.is_some() && inherited.power == Power::Setuid;
+            isolation.traced = asked && profile.why == Why::Trace;
+        }
         if let Some(isolation) = isolation.as_mut().filter(|_| request.login || request.tied) {
             isolation.agent = environment.get("SSH_AUTH_SOCK").and_then(Agent::named);
         }
@@ -308,6 +316,7 @@ impl Isolation {
             dns: grant.lan().map(|lan| lan.dns.clone()).unwrap_or_default(),
             linger: profile.linger,
             filter: filter(grant),
+            traced: false,
             agent: None,
         })
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where commands are written.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "docs/migration.md",
     "docs/security-model.md",
@@ -15,6 +15,7 @@ const PAGES: [&str; 8] = [
     "man/caplet.1",
     "man/caplet-shell.1",
     "man/caplet-helper.8",
+    "man/caplet-why.1",
     "man/caplet-policy.5",
 ];
 
@@ -87,6 +88,18 @@ const OTHERWISE: &[(&str, How)] = &[
     ("caplet why -p netlab -- ip link add br0 type bridge", Code(&[2])),
     ("caplet learn -- COMMAND", With("COMMAND", "true")),
     ("caplet learn -p netlab -- ./setup.sh > netlab-setup.toml", With("./setup.sh", "ip link set lo mtu 1400")),
+    (
+        "caplet_last() { local code=$? line; line=$(HISTTIMEFORMAT= history 1 | sed '1s/^ *[0-9]*[* ] //')",
+        Elsewhere("lab/tests/why.rs", "fn in_a_session_the_last_refusal_is_explained_where_the_hook_is_on"),
+    ),
+    (
+        "caplet_last() { local code=$? line=$(fc -ln -1 2>/dev/null)",
+        Elsewhere("lab/tests/why.rs", "fn in_a_session_the_last_refusal_is_explained_where_the_hook_is_on"),
+    ),
+    (
+        "function caplet_last --on-event fish_postexec; set -l code $status; test $code -eq 0",
+        Elsewhere("lab/tests/why.rs", "fn in_a_session_the_last_refusal_is_explained_where_the_hook_is_on"),
+    ),
     ("caplet check", As("root")),
     ("caplet check --as alice --cap-add NET_ADMIN ip route", As("root")),
     ("for user in $(getent group students | cut -d: -f4 | tr , ' '); do", As("root")),
@@ -162,7 +175,8 @@ impl Written {
 
     /// A block of lines to type: each is one, unless they are one together.
     fn lines(&mut self, page: &'static str, block: &str) {
-        if block.contains("\\\n") || block.contains("; do\n") {
+        let is_function = block.starts_with("function ") || block.contains("() {");
+        if is_function || block.contains("\\\n") || block.contains("; do\n") {
             return self.command(page, "alice", block, None);
         }
         block.lines().filter(|line| !line.is_empty()).for_each(|line| self.command(page, "alice", line, None));
@@ -211,13 +225,15 @@ impl Written {
     }
 
     fn manual(&mut self, page: &'static str, text: &str) {
-        let plain = [("\\(dq", "\""), ("\\(aq", "'"), ("\\(ti", "~"), ("\\-", "-"), ("\\e", "\\"), ("\\&", "")];
+        let plain =
+            [("\\(dq", "\""), ("\\(aq", "'"), ("\\(ti", "~"), ("\\(ha", "^"), ("\\-", "-"), ("\\e", "\\"), ("\\&", "")];
         let text = plain.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
         let blocks = text.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once("\n.Ed"));
         for block in blocks.filter_map(|(block, _)| Some(block.split_once('\n')?.1)) {
             match (block.starts_with('['), block.lines().next().is_some_and(|line| line.contains(" = "))) {
                 (true, _) => self.policies.push((page, block.to_owned())),
                 (false, true) => self.command(page, "alice", block, None),
+                (false, false) if block.starts_with("$ ") => self.transcript(page, block),
                 (false, false) => self.lines(page, block),
             }
         }

@@ -189,6 +189,13 @@ pub fn read(pid: i32, from: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// The time since some moment, in nanoseconds, by the clock that nobody sets and no namespace shifts
+/// (CLOCK_MONOTONIC_RAW).
+pub fn now() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_RAW);
+    time.map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
 /// A descriptor that this program was started with, if it is open: once, and before anything else could have it.
 pub fn adopt(number: u16) -> Option<OwnedFd> {
     let number = i32::from(number);

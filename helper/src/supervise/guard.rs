@@ -3,6 +3,7 @@
 //! `grant` gets its `end`.
 
 use super::terminal::Outer;
+use super::trace;
 use super::wire::{self, Cause, Report};
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
@@ -56,6 +57,7 @@ pub fn run(
     watcher: Option<OwnedFd>,
     outer: Option<Outer>,
     uplink: Option<Uplink>,
+    tracer: Option<OwnedFd>,
 ) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
     let person = recorded.person().clone();
@@ -92,6 +94,8 @@ pub fn run(
                 error => error,
             };
             watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(ready)?;
+            // Before PID 1 makes the command, which is then recorded from its first breath.
+            tracer.iter().for_each(|line| trace::attach(line, started.pid));
             wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
         };
         match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
@@ -114,6 +118,7 @@ pub fn run(
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
             };
+            tracer.into_iter().for_each(trace::finish);
             drop(started.outgoing); // before anybody hears of the end
             (report, ending.end(&status, Some(used), by.as_deref()))
         }

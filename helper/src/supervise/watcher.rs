@@ -5,12 +5,10 @@ use super::terminal::Keeper;
 use super::wire::{self, Cause, Report};
 use super::{become_helper, fresh_helper};
 use crate::rejudge::{Granted, Verdict};
+use crate::sys::capability;
 use crate::sys::process::{self, Change, Fork};
-use crate::sys::{capability, identity, terminal};
-use crate::{cgroup, lan, process_stat};
-use nix::fcntl::{OFlag, open};
+use crate::{lan, process_stat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::Mode;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -89,20 +87,9 @@ impl Watcher<'_> {
 
     /// Keeps nothing of the caller's but the terminal that may have to be given back: no other descriptor, no folder.
     fn retire(&self) -> Result<(), Over> {
-        nix::unistd::setsid().map_err(|_| Over)?;
-        identity::set_supplementary_groups(&[]).map_err(|_| Over)?;
-        cgroup::leave_the_users();
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let null = open("/dev/null", flags, Mode::empty()).map_err(|_| Over)?;
-        for number in 0..3 {
-            terminal::replace_standard(&null, number).map_err(|_| Over)?;
-        }
-        std::mem::forget(null); // closed with the others
         let mut keep = vec![self.guard.as_raw_fd()];
         keep.extend(self.keeper.as_ref().map(|keeper| keeper.terminal.as_raw_fd()));
-        process::close_all_but(keep).map_err(|_| Over)?;
-        capability::set_not_dumpable().map_err(|_| Over)?;
-        nix::unistd::chdir("/").map_err(|_| Over)
+        super::retire(keep).map_err(|_| Over)
     }
 
     /// The session is over: a fresh helper takes its link away, and with the last one the network.

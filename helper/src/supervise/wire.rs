@@ -27,7 +27,7 @@ pub enum Report {
     Exited(i32),
     /// This signal ended it.
     Signaled(i32),
-    /// The guard to PID 1: the tree stands. Relay and watcher to the guard: they are ready.
+    /// The guard to PID 1: the tree stands. Relay, watcher and tracer to the guard: they are ready.
     Go,
     /// The master of the session's pty comes with it.
     Terminal,
@@ -39,6 +39,8 @@ pub enum Report {
     Abandon,
     /// The guard to the watcher: the number of the session's port in its network.
     Plugged(u32),
+    /// The guard to the tracer: the number of the process that it is to look at.
+    Trace(u32),
     /// The watcher to the guard, and the guard to the relay: the session is being ended, and why.
     Ending(Cause),
 }
@@ -108,6 +110,7 @@ impl Report {
             Report::Lingers => (10, 0),
             Report::Abandon => (11, 0),
             Report::Plugged(port) => (12, port as i32),
+            Report::Trace(pid) => (13, pid as i32),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [tag, a, b, c, d]
@@ -129,6 +132,7 @@ impl Report {
             10 => Report::Lingers,
             11 => Report::Abandon,
             12 => Report::Plugged(value as u32),
+            13 => Report::Trace(value as u32),
             _ => return None,
         })
     }
@@ -246,12 +250,20 @@ mod tests {
         let ending = Cause::EVERY.map(Report::Ending);
         for report in all
             .into_iter()
-            .chain([Report::Go, Report::Terminal, Report::Run, Report::Lingers, Report::Abandon, Report::Plugged(77)])
+            .chain([
+                Report::Trace(1 << 21),
+                Report::Go,
+                Report::Terminal,
+                Report::Run,
+                Report::Lingers,
+                Report::Abandon,
+                Report::Plugged(77),
+            ])
             .chain(ending)
         {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        assert_eq!(Report::decode(&[13, 0, 0, 0, 0]), None);
+        assert_eq!(Report::decode(&[14, 0, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[9, 7, 0, 0, 0]), None);
         assert_eq!(Report::decode(&[1, 0]), None);
         assert_eq!(Report::decode(&[6, 0, 0, 0, 0, 0]), None);

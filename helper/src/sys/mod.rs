@@ -10,6 +10,7 @@ mod entry;
 pub mod identity;
 pub mod mount;
 pub mod pam;
+pub mod perf;
 pub mod process;
 pub mod shared;
 pub mod terminal;

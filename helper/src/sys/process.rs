@@ -248,6 +248,17 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// Has SIGALRM end this process after so many seconds, whatever it waits for.
+pub fn end_in(seconds: u32) -> Result<(), Errno> {
+    let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let after = libc::itimerval { it_interval: none, it_value: libc::timeval { tv_sec: seconds.into(), ..none } };
+    // SAFETY: the kernel reads one itimerval; where the old one would go is null.
+    Errno::result(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const after, std::ptr::null_mut()) })?;
+    let mut alarm = nix::sys::signal::SigSet::empty();
+    alarm.add(nix::sys::signal::Signal::SIGALRM);
+    alarm.thread_unblock()
+}
+
 /// Disarms the three interval timers that survive exec.
 pub fn disarm_timers() {
     for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {

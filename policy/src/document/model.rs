@@ -111,6 +111,16 @@ pub enum Seccomp {
     None,
 }
 
+/// `why`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Why {
+    /// From the rules of the front end alone.
+    #[default]
+    Rules,
+    /// Also from the kernel's own trace, which the helper reads for it.
+    Trace,
+}
+
 /// `auth`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
@@ -257,6 +267,8 @@ pub struct Profile {
     pub seccomp: Seccomp,
     pub privileged: bool,
     pub linger: bool,
+    /// From what `caplet why` knows the capability that was missing.
+    pub why: Why,
     // host only
     pub commands: Option<Vec<Command>>,
     pub home_keep: bool,
@@ -310,6 +322,7 @@ impl Profile {
             seccomp: Seccomp::Default,
             privileged: false,
             linger: false,
+            why: Why::default(),
             commands: None,
             home_keep: false,
             no_new_privs: true,

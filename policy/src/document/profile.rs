@@ -2,7 +2,7 @@
 
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
-use super::{Auth, Defaults, Home, Profile, Scope, Seccomp, UserMode, network, values};
+use super::{Auth, Defaults, Home, Profile, Scope, Seccomp, UserMode, Why, network, values};
 use crate::capability::CapSet;
 use toml::de::DeTable;
 
@@ -13,9 +13,9 @@ const EITHER_SCOPE: [&str; 23] = [
     "env_set", "shell", "groups_keep", "max_sessions", "max_lifetime",
 ];
 #[rustfmt::skip]
-const ISOLATED: [&str; 14] = [
+const ISOLATED: [&str; 15] = [
     "login", "user", "network", "home", "writable", "hide", "devices", "hostname", "subids", "time_namespace",
-    "nested_userns", "seccomp", "privileged", "linger",
+    "nested_userns", "seccomp", "privileged", "linger", "why",
 ];
 const HOST: [&str; 4] = ["commands", "home_keep", "no_new_privs", "accept_root_equivalent"];
 #[rustfmt::skip]
@@ -172,6 +172,7 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
         }
         "privileged" => put(&mut p.privileged, f.boolean()),
         "linger" => put(&mut p.linger, f.boolean()),
+        "why" => put(&mut p.why, f.choice(&[("rules", Why::Rules), ("trace", Why::Trace)])),
         "commands" => p.commands = f.commands(),
         "home_keep" => put(&mut p.home_keep, f.boolean()),
         "no_new_privs" => put(&mut p.no_new_privs, f.boolean()),

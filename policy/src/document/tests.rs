@@ -111,6 +111,7 @@ nested_userns = true
 seccomp = "none"
 privileged = true
 linger = true
+why = "trace"
 "##,
     );
     let p = &document.profiles[0];
@@ -122,7 +123,7 @@ linger = true
     assert_eq!((p.user, p.network.clone(), p.home), (UserMode::Root, Network::Host, Home::Tmpfs));
     assert_eq!((&p.writable[0][..], &p.hide[0][..], &p.devices[0][..]), ("/srv/lab", "/srv/exams", "/dev/kvm"));
     assert_eq!(p.hostname.as_deref(), Some("lab-1.example"));
-    assert_eq!(p.seccomp, Seccomp::None);
+    assert_eq!((p.seccomp, p.why), (Seccomp::None, Why::Trace));
     assert!(p.login && p.subids && p.time_namespace && p.nested_userns && p.privileged && p.linger);
     assert_eq!(p.starting_set(), CapSet::DOCKER);
 }

@@ -127,6 +127,18 @@ pub fn received(pid: i32, is_message: bool, at: u64, length: usize) -> Vec<u8> {
     trace::read(pid, word(&vector, 0), length.min(word(&vector, 8) as usize))
 }
 
+/// What writev(2) writes, at most so much of it.
+pub fn gathered(pid: i32, at: u64, count: usize, most: usize) -> Vec<u8> {
+    let vectors = trace::read(pid, at, 16 * count.min(16));
+    let mut bytes = Vec::new();
+    for vector in vectors.chunks_exact(16) {
+        let word = |at: usize| vector[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
+        let left = most - bytes.len();
+        bytes.extend(trace::read(pid, word(0), (word(8) as usize).min(left)));
+    }
+    bytes
+}
+
 /// A text that ends with a NUL.
 pub fn text_at(pid: i32, at: u64) -> String {
     let bytes = if at == 0 { Vec::new() } else { trace::read(pid, at, 4096) };

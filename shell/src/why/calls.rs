@@ -1,6 +1,8 @@
 //! The system calls that the kernel may refuse for want of a capability: by what they are found, and where they name
 //! the object they are about. The filter is made of this table; what a refusal means stands in `rules`.
 
+use super::walks;
+
 /// One call.
 #[derive(Debug)]
 pub struct Call {
@@ -18,6 +20,8 @@ pub enum Trap {
     Values(u8, &'static [u32]),
     /// Where this argument has one of these bits.
     Bits(u8, u32),
+    /// Where this argument is not that value, or the first one is AT_FDCWD.
+    Unless(u8, u32),
     /// ioctl(2): where the request's second byte is one of these, or the request one of those.
     Requests(&'static [u8], &'static [u32]),
 }
@@ -50,7 +54,7 @@ macro_rules! calls {
 }
 
 use At::{Address, File, Folder, Nothing, Path, Process, Text};
-use Trap::{Always, Bits, Requests, Values};
+use Trap::{Always, Bits, Requests, Unless, Values};
 
 /// CLONE_NEWNS to CLONE_NEWNET, without CLONE_NEWUSER, which asks for none.
 pub const NAMESPACES: u32 = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x2000_0000 | 0x4000_0000;
@@ -69,7 +73,7 @@ const FROM_HERE: &[u32] = &[libc::AT_FDCWD as u32];
 
 calls! {
     #[cfg(target_arch = "x86_64")] open SYS_open Always, Path(0);
-    openat SYS_openat Always, Folder(0, 1);
+    openat SYS_openat Unless(2, walks::FLAGS), Folder(0, 1);
     openat2 SYS_openat2 Always, Folder(0, 1);
     #[cfg(target_arch = "x86_64")] creat SYS_creat Always, Path(0);
     execve SYS_execve Always, Path(0);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 
 /// What overrides an owner's will.
-const OF_FILES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "SETFCAP"];
+pub const OF_FILES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "SETFCAP"];
 
 /// Everything, a line each.
 pub fn lines(report: &Report, advice: &mut Advice<'_>) -> Vec<String> {
@@ -52,7 +52,11 @@ pub fn to_json(report: &Report, advice: &mut Advice<'_>) -> Value {
     for (n, finding) in report.findings.iter().enumerate() {
         let lines = if finding.verdict.needs.is_empty() { Vec::new() } else { remedy(finding, report, advice) };
         value["refusals"][n]["advice"] = json!(lines);
+        if let Some(refusal) = value["refusals"][n].as_object_mut() {
+            refusal.retain(|key, _| key != "thread" && key != "during"); // between the two parts alone
+        }
     }
+    value["trace"] = report.trace.to_json();
     value["notes"] = json!(without_a_call(report, advice));
     value
 }
@@ -275,6 +279,9 @@ mod tests {
             held: false,
             times: 1,
             tries: false,
+            thread: 0,
+            during: (0, 0),
+            traced: false,
         }
     }
 

@@ -2,12 +2,14 @@
 //! kernel remembers which calls always pass, and does not run it for them.
 
 use super::calls::{CALLS, Trap};
+use super::walks;
 use seccompiler::{BpfProgram, sock_filter};
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const XOR: u16 = 0xa4; // BPF_ALU | BPF_XOR | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const NUMBER: u32 = 0; // offsets in struct seccomp_data
 const ARCH: u32 = 4;
@@ -33,15 +35,21 @@ fn argument(number: u8) -> sock_filter {
 pub fn program() -> BpfProgram {
     let mut program =
         vec![step(LOAD, ARCH, 0, 0), step(EQUAL, NATIVE, 1, 0), step(RETURN, ALLOW, 0, 0), step(LOAD, NUMBER, 0, 0)];
-    for call in CALLS {
+    let messages = walks::MESSAGES.map(|number| (number, Trap::Values(0, &[walks::STANDARD_ERROR])));
+    for (number, trap) in CALLS.iter().map(|call| (call.number, call.trap)).chain(messages) {
         let mut tests = Vec::new();
-        match call.trap {
+        match trap {
             Trap::Always => {}
             Trap::Values(arg, values) => {
                 tests.push(argument(arg));
                 tests.extend(values.iter().map(|value| step(EQUAL, *value, 0, 0)));
             }
             Trap::Bits(arg, bits) => tests.extend([argument(arg), step(ANY_BIT, bits, 0, 0)]),
+            Trap::Unless(arg, value) => {
+                // What differs has a bit left.
+                tests.extend([argument(arg), step(XOR, value, 0, 0), step(ANY_BIT, u32::MAX, 0, 0)]);
+                tests.extend([argument(0), step(EQUAL, libc::AT_FDCWD as u32, 0, 0)]);
+            }
             Trap::Requests(types, singles) => {
                 tests.push(argument(1));
                 tests.extend(singles.iter().map(|value| step(EQUAL, *value, 0, 0)));
@@ -58,7 +66,7 @@ pub fn program() -> BpfProgram {
             tests.push(step(RETURN, ALLOW, 0, 0));
         }
         tests.push(step(RETURN, TRACE, 0, 0));
-        program.push(step(EQUAL, call.number as u32, 0, tests.len() as u8));
+        program.push(step(EQUAL, number as u32, 0, tests.len() as u8));
         program.extend(tests);
     }
     program.push(step(RETURN, ALLOW, 0, 0));
@@ -98,6 +106,10 @@ mod tests {
                         step.jf
                     }
                 }
+                XOR => {
+                    value ^= step.k;
+                    0
+                }
                 AND => {
                     value &= step.k;
                     0
@@ -118,6 +130,10 @@ mod tests {
         for (number, arg, value, stops) in [
             (libc::SYS_openat, 0, 0, true),
             (libc::SYS_read, 0, 0, false),
+            (libc::SYS_write, 0, 1, false),
+            (libc::SYS_write, 0, 2, true),
+            (libc::SYS_openat, 2, walks::FLAGS, false),
+            (libc::SYS_openat, 2, walks::FLAGS ^ 1, true),
             (libc::SYS_newfstatat, 0, 0, false),
             (libc::SYS_getdents64, 0, 0, false),
             (libc::SYS_clock_settime, 0, 0, true),
@@ -133,6 +149,8 @@ mod tests {
         ] {
             assert_eq!(of(number, arg, value), stops, "{number} {arg} {value:x}");
         }
+        let root = [libc::AT_FDCWD as u32, 0, walks::FLAGS, 0, 0, 0];
+        assert_eq!(verdict(NATIVE, libc::SYS_openat, root), TRACE, "where a walk begins");
         assert_eq!(verdict(0x4000_0003, libc::SYS_openat, [0; 6]), ALLOW, "another table");
         assert!(program().len() < 4096);
     }

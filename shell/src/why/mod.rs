@@ -8,15 +8,18 @@ mod explain;
 mod files;
 mod filter;
 mod inside;
+mod kernel;
 mod learn;
 mod netlink;
 mod object;
+mod open;
 mod proc;
 mod proposal;
 mod report;
 mod rules;
 mod table;
 mod text;
+mod walks;
 mod watcher;
 
 use crate::cli;
@@ -25,6 +28,7 @@ use crate::installed::session_profile;
 use crate::messages::{FAILURE, Trouble, tell, why, write_stderr};
 use advice::Advice;
 use caplet_policy::request::{Request, Start};
+use kernel::Trace;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -128,7 +132,12 @@ fn watched(request: &Request, silent: bool) -> Result<(u8, Option<Report>), Trou
     drop(tells);
     let mut heard = Vec::new();
     let code = stand_in(helper, &signals, &hears, &mut heard);
-    let report = Report::read(&heard);
+    let mut report = Report::read(&heard);
+    if let Some(report) = &mut report {
+        let trace = Trace::read(&heard);
+        trace.settle(report);
+        report.trace = trace;
+    }
     if report.is_none() && code > 128 {
         tell(&Trouble::NoReport);
     }

@@ -189,7 +189,7 @@ pub fn look(base: &Path, path: &str, want: Want, who: &Who) -> File {
                 return file;
             }
         }
-        if n + 1 < parts.len() || want != Want::Entry {
+        if *part != Component::CurDir && (n + 1 < parts.len() || want != Want::Entry) {
             plain.push(part);
         }
         at.push(part);

@@ -1,5 +1,6 @@
 //! What the watcher inside tells the part outside, as one line of JSON; nobody else reads it.
 
+use super::kernel::Trace;
 use super::rules::{Reach, Verdict};
 use caplet_policy::capability::{CapList, CapSet};
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ pub struct Report {
     pub bus: bool,
     /// Processes that the command left behind, and that ended with it.
     pub left: u64,
+    /// What the kernel itself said; not the watcher's.
+    pub trace: Trace,
 }
 
 /// One refusal, and how often there was the same.
@@ -40,6 +43,11 @@ pub struct Finding {
     pub times: u64,
     /// Programs try this and do without. Only for the order; it is not told.
     pub tries: bool,
+    /// Who made the call, by its number inside, and from when to when (CLOCK_MONOTONIC_RAW, nanoseconds).
+    pub thread: u64,
+    pub during: (u64, u64),
+    /// The kernel's own trace says so.
+    pub traced: bool,
 }
 
 impl Report {
@@ -68,9 +76,10 @@ impl Report {
         })
     }
 
-    /// `None` if it is not what a watcher of this version writes.
+    /// `None` if it is not what a watcher of this version writes, in its first line.
     pub fn read(text: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(text).ok()?;
+        let line = text.split(|byte| *byte == b'\n').next()?;
+        let value: Value = serde_json::from_slice(line).ok()?;
         let texts = |value: &Value| -> Option<Vec<String>> {
             value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
         };
@@ -84,6 +93,7 @@ impl Report {
             setuid: texts(&value["setuid"])?,
             bus: value["bus"].as_bool()?,
             left: value["left"].as_u64()?,
+            trace: Trace::Off,
         })
     }
 }
@@ -105,6 +115,9 @@ impl Finding {
             "cause": self.verdict.cause.as_deref().map(cut),
             "held": self.held,
             "times": self.times,
+            "traced": self.traced,
+            "thread": self.thread,
+            "during": [self.during.0, self.during.1],
         })
     }
 
@@ -130,6 +143,9 @@ impl Finding {
             held: value["held"].as_bool()?,
             times: value["times"].as_u64()?,
             tries: false,
+            thread: value["thread"].as_u64()?,
+            during: (value["during"][0].as_u64()?, value["during"][1].as_u64()?),
+            traced: false,
         })
     }
 }
@@ -153,7 +169,18 @@ mod tests {
 
     fn finding(call: &str) -> Finding {
         let verdict = Verdict::needs(&["SYS_TIME", "BPF,PERFMON"], Reach::Machine).because("x").unsure();
-        Finding { program: "date".into(), call: call.into(), errno: 1, verdict, held: false, times: 1, tries: false }
+        Finding {
+            program: "date".into(),
+            call: call.into(),
+            errno: 1,
+            verdict,
+            held: false,
+            times: 1,
+            tries: false,
+            thread: 1,
+            during: (2, 3),
+            traced: false,
+        }
     }
 
     #[test]

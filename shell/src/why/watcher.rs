@@ -5,48 +5,20 @@ use super::calls::{self, At, Call};
 use super::filter;
 use super::netlink;
 use super::object::{self, Object, Who};
+use super::open::{self, Open};
 use super::report::{Finding, Report};
 use super::rules::{self, Refusal};
 use super::text;
+use super::walks;
 use crate::messages::FAILURE;
 use caplet_trace::{self as trace, Change, Place, Until};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, raise};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// What a process has open that answers in another way than by the call's result.
-#[derive(Debug, Clone, Default)]
-struct Open {
-    /// Sockets of netlink, and their protocol.
-    netlink: HashMap<u64, u16>,
-    /// Files of /proc and /sys, open for writing.
-    kernel: HashMap<u64, ()>,
-}
-
-impl Open {
-    fn is_empty(&self) -> bool {
-        self.netlink.is_empty() && self.kernel.is_empty()
-    }
-
-    fn close(&mut self, number: u64) {
-        self.netlink.remove(&number);
-        self.kernel.remove(&number);
-    }
-
-    fn copy(&mut self, from: u64, to: u64) {
-        self.close(to);
-        if let Some(protocol) = self.netlink.get(&from).copied() {
-            self.netlink.insert(to, protocol);
-        }
-        if self.kernel.contains_key(&from) {
-            self.kernel.insert(to, ());
-        }
-    }
-}
 
 /// The filter of an isolated session's command answers before the watcher's own stops anything, so there every call is
 /// looked at: the first ones of each program, and not for ever, or it would cost what strace(1) costs.
@@ -60,6 +32,8 @@ struct Thread {
     group: i32,
     /// The call that it is in.
     call: Option<(u64, [u64; 6])>,
+    /// Since when.
+    since: u64,
 }
 
 /// Looks at the command from its start to its end.
@@ -69,6 +43,8 @@ pub struct Watcher {
     running: bool,
     threads: HashMap<i32, Thread>,
     open: HashMap<i32, Open>,
+    /// Processes that walk a tree, whose messages are read: which folders each was refused.
+    walks: HashMap<i32, HashSet<PathBuf>>,
     /// There is a filter before the watcher's own.
     filtered: bool,
     /// Calls that were looked at whether or not they can be refused: of each process, and in all.
@@ -77,6 +53,8 @@ pub struct Watcher {
     stops: u32,
     /// Of generic netlink, by their numbers.
     families: HashMap<u16, netlink::Family>,
+    /// The call that is being judged: whose, from when to when. `None`: what is told of it came later.
+    during: Option<(u64, (u64, u64))>,
     pub report: Report,
     port_floor: u16,
     release: (u32, u32),
@@ -104,11 +82,13 @@ impl Watcher {
             running: false,
             threads: HashMap::new(),
             open: HashMap::new(),
+            walks: HashMap::new(),
             families: HashMap::new(),
             filtered,
             looked_at: HashMap::new(),
             looked_at_in_all: 0,
             stops: 0,
+            during: None,
             report,
             port_floor,
             release,
@@ -144,7 +124,7 @@ impl Watcher {
                     }
                     self.running = true;
                     self.before(pid);
-                    let _ = trace::go_on(pid, Until::SystemCall, 0);
+                    self.go_on(pid, 0);
                 }
                 Change::SystemCall => {
                     self.at_call(pid);
@@ -170,6 +150,7 @@ impl Watcher {
         let group = self.threads.remove(&pid).map_or(pid, |thread| thread.group);
         if !self.threads.values().any(|thread| thread.group == group) {
             self.open.remove(&group);
+            self.walks.remove(&group);
             self.looked_at.remove(&group);
         }
     }
@@ -186,7 +167,7 @@ impl Watcher {
         {
             self.open.insert(group, open);
         }
-        self.threads.insert(pid, Thread { group, call: None });
+        self.threads.insert(pid, Thread { group, ..Thread::default() });
         group
     }
 
@@ -205,11 +186,40 @@ impl Watcher {
     }
 
     fn before(&mut self, pid: i32) {
-        self.know(pid);
-        if let (Ok(Place::Before(filter::NATIVE, number, args)), Some(thread)) =
-            (trace::place(pid), self.threads.get_mut(&pid))
-        {
+        let group = self.know(pid);
+        let Ok(Place::Before(filter::NATIVE, number, args)) = trace::place(pid) else { return };
+        if walks::is_message(number, &args) {
+            return self.said(pid, group, number, &args);
+        }
+        if walks::begins(number, &args) {
+            self.walks.entry(group).or_default();
+        }
+        if let Some(thread) = self.threads.get_mut(&pid) {
             thread.call = Some((number, args));
+            thread.since = trace::now();
+        }
+    }
+
+    /// What walks a tree says on standard error: which folder it was refused, where it was not stopped at that.
+    fn said(&mut self, pid: i32, group: i32, number: u64, args: &[u64; 6]) {
+        if !self.walks.contains_key(&group) {
+            return;
+        }
+        let who = Who::of(pid).unwrap_or_default();
+        let Some(object) = walks::refused(pid, number, args, &who) else { return };
+        if self.is_news(group, &object) {
+            let flags = [0, 0, u64::from(walks::FLAGS), 0, 0, 0];
+            self.refused(pid, &who, "openat", flags, libc::EACCES, &object);
+        }
+    }
+
+    /// A walk comes to a folder once, but may be stopped there and then speak of it.
+    fn is_news(&mut self, group: i32, object: &Object) -> bool {
+        match (self.walks.get_mut(&group), object) {
+            (Some(refused), Object::File(object::File { obstacle: Some(obstacle), .. })) => {
+                refused.insert(obstacle.path.clone())
+            }
+            _ => true,
         }
     }
 
@@ -225,14 +235,20 @@ impl Watcher {
                 }
                 if let Some(thread) = self.threads.get_mut(&pid) {
                     thread.call = Some((number, args));
+                    thread.since = trace::now();
                 }
             }
             Ok(Place::After(result)) => {
-                let call = self.threads.get_mut(&pid).and_then(|thread| thread.call.take());
-                if let Some((number, args)) = call {
+                let thread = self.threads.get_mut(&pid);
+                let call = thread.and_then(|thread| Some((thread.call.take()?, thread.since)));
+                if let Some(((number, args), since)) = call {
                     match result {
                         Ok(value) => self.succeeded(pid, group, number, args, value),
-                        Err(errno) => self.failed(pid, group, number, args, errno),
+                        Err(errno) => {
+                            self.during = Some((pid as u64, (since, trace::now())));
+                            self.failed(pid, group, number, args, errno);
+                            self.during = None;
+                        }
                     }
                 }
             }
@@ -251,7 +267,7 @@ impl Watcher {
             () if is(libc::SYS_socket) && args[0] == libc::AF_NETLINK as u64 => {
                 open.netlink.insert(result, args[2] as u16);
             }
-            () if Self::opens_to_write(number, &args) => {
+            () if open::opens_to_write(number, &args) => {
                 let path = std::fs::read_link(format!("/proc/{pid}/fd/{result}")).unwrap_or_default();
                 if path.starts_with("/proc") || path.starts_with("/sys") {
                     open.kernel.insert(result, ());
@@ -277,19 +293,6 @@ impl Watcher {
                 }
             }
             () => {}
-        }
-    }
-
-    /// openat2(2) is not asked: what writes to /proc does not use it.
-    fn opens_to_write(number: u64, args: &[u64; 6]) -> bool {
-        let writes = |flags: u64| flags as i32 & libc::O_ACCMODE != libc::O_RDONLY;
-        match number as libc::c_long {
-            libc::SYS_openat => writes(args[2]),
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_open => writes(args[1]),
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_creat => true,
-            _ => false,
         }
     }
 
@@ -323,11 +326,18 @@ impl Watcher {
         let args = arguments::flat(pid, name, args);
         let who = Who::of(pid).unwrap_or_default();
         let object = arguments::object(pid, name, at, &args, &who);
-        let table = match &object {
+        if !walks::is_step(number, &args) || self.is_news(group, &object) {
+            self.refused(pid, &who, name, args, errno, &object);
+        }
+    }
+
+    /// Judges it, and notes what comes of that.
+    fn refused(&mut self, pid: i32, who: &Who, name: &'static str, args: [u64; 6], errno: i32, object: &Object) {
+        let table = match object {
             Object::File(_) => std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default(),
             _ => String::new(),
         };
-        let mount = match &object {
+        let mount = match object {
             Object::File(file) => object::mount_flags(&table, &file.path),
             _ => Vec::new(),
         };
@@ -342,8 +352,8 @@ impl Watcher {
             call: name,
             args,
             errno,
-            object: &object,
-            who: &who,
+            object,
+            who,
             isolated: self.report.isolated,
             mount: &mount,
             port_floor: self.port_floor,
@@ -354,13 +364,16 @@ impl Watcher {
         };
         if let Some(verdict) = rules::judge(&refusal) {
             let tries = rules::tries(&refusal);
-            self.note(&who, text::call(name, &args, &object), errno, (verdict, tries));
+            self.note(who, text::call(name, &args, object), errno, (verdict, tries));
         }
     }
 
     fn note(&mut self, who: &Who, call: String, errno: i32, (verdict, tries): (rules::Verdict, bool)) {
         let held = verdict.needs.iter().any(|need| who.effective & need.bits() == need.bits());
-        self.report.add(Finding { program: who.name.clone(), call, errno, verdict, held, times: 1, tries });
+        let (thread, during) = self.during.unwrap_or_default();
+        let program = who.name.clone();
+        let finding = Finding { program, call, errno, verdict, held, times: 1, tries, thread, during, traced: false };
+        self.report.add(finding);
     }
 
     /// What is open is closed by exec, but for the standard three. And a setuid program has lost its power.
@@ -370,6 +383,7 @@ impl Watcher {
             thread.group = pid;
         }
         self.looked_at.remove(&group);
+        self.walks.remove(&group);
         self.threads.retain(|other, thread| thread.group != group || *other == pid);
         if let Some(open) = self.open.get_mut(&group) {
             open.netlink.retain(|number, _| *number < 3);
