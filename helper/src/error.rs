@@ -52,6 +52,8 @@ pub enum Error {
     NoUserNamespace(&'static str),
     /// The profile's network cannot be had.
     NoNetwork(String),
+    /// What the profile's `cgroup` limits cannot be limited here.
+    NoLimits(String),
     /// The kernel is older than sessions need.
     OldKernel(String),
     /// The user's range in `/etc/subuid` or `/etc/subgid` cannot be used.
@@ -116,6 +118,9 @@ impl Error {
             }
             Error::NoUserNamespace(why) => one(format!("no isolated session: {why}")),
             Error::NoNetwork(why) => one(format!("no session: {}", for_terminal(why.as_bytes()))),
+            Error::NoLimits(why) => {
+                one(format!("no session: its cgroup limits cannot be had: {}", for_terminal(why.as_bytes())))
+            }
             Error::OldKernel(release) => one(format!(
                 "kernel {} is too old: sessions need Linux 5.14 or newer",
                 for_terminal(release.as_bytes())

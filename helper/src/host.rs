@@ -14,7 +14,7 @@ use crate::sys::standard_cwd;
 use std::os::fd::OwnedFd;
 
 /// Starts the command as a child of the guard, in the caller's process group and session.
-pub fn start(plan: Plan) -> Result<Started, Error> {
+pub fn start(plan: Plan, cgroup: Option<&cgroup::Own>) -> Result<Started, Error> {
     plan.limits.raise()?;
     let (ours, theirs) = wire::pair()?;
     plan.scheduling.give_back()?;
@@ -25,7 +25,11 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
     match forked.map_err(call("fork"))? {
         Fork::Child => {
             drop(ours);
-            let error = become_command(plan, &theirs);
+            let entered = cgroup.map_or(Ok(()), |own| cgroup::enter(own.entrance()));
+            let error = match entered {
+                Ok(()) => become_command(plan, &theirs),
+                Err(error) => error,
+            };
             error.say();
             process::exit_now(error.code())
         }
@@ -35,7 +39,8 @@ pub fn start(plan: Plan) -> Result<Started, Error> {
                 let _ = process::kill(pid, libc::SIGKILL);
                 call("pidfd_open")(errno)
             })?;
-            Ok(Started { pid, pidfd, line: ours, session: false, linger: false, outgoing: None })
+            let killer = cgroup.and_then(cgroup::Own::killer);
+            Ok(Started { pid, pidfd, line: ours, session: false, linger: false, killer, outgoing: None })
         }
     }
 }

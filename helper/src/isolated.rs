@@ -8,7 +8,7 @@ use crate::error::{Error, OURS, call};
 use crate::lan::outgoing::Running;
 use crate::lan::{At, Place, Uplink};
 use crate::launch::Start;
-use crate::namespaces;
+use crate::namespaces::{self, Share};
 use crate::plan::{Isolation, Plan};
 use crate::rootfs::{Names, Tree};
 use crate::seccomp::Filter;
@@ -30,11 +30,13 @@ pub struct Around<'a> {
     pub relay: &'a OwnedFd,
     pub watcher: Option<&'a OwnedFd>,
     pub outer: Option<&'a Outer>,
+    /// What the session's processes enter.
+    pub cgroup: Option<&'a cgroup::Own>,
 }
 
 /// Builds the session around a new PID 1, which waits until all of it stands.
 pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Uplink>) -> Result<Started, Error> {
-    let Around { relay, watcher, outer } = around;
+    let Around { relay, watcher, outer, cgroup } = around;
     let Some(isolation) = &plan.isolation else {
         return Err(Error::NotAsGranted("no isolation was planned".into()));
     };
@@ -65,15 +67,16 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Upl
     let devpts = new_devpts(real)?;
     let pty = outer.map(|outer| Pty::new(&devpts, outer, isolation.tree.owner)).transpose()?;
     let (ours, theirs) = wire::pair()?;
+    let share = Share::of(isolation, &proc)?;
     plan.scheduling.give_back()?;
-    let made = namespaces::first_process(isolation, &proc);
+    let made = namespaces::first_process(isolation, &proc, cgroup.map(cgroup::Own::entrance), &share);
     if !matches!(made, Ok(None)) {
         plan.scheduling.undo();
     }
     let Some((pid, pidfd)) = made? else {
         let pty = pty.map(|pty| (pty.slave, outer.is_some_and(|outer| outer.interactive)));
         drop(ours);
-        let error = become_session(plan, &theirs, &proc, pty);
+        let error = become_session(plan, &theirs, &proc, pty, &share);
         error.say();
         process::exit_now(error.code())
     };
@@ -106,7 +109,8 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Upl
         let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
         return Err(guard::unless_it_ended(pid, &pidfd, error));
     }
-    Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger, outgoing })
+    let killer = cgroup.and_then(cgroup::Own::killer);
+    Ok(Started { pid, pidfd, line: ours, session: true, linger: isolation.linger, killer, outgoing })
 }
 
 /// What a member of a network finds in `/etc/hosts` and `/etc/resolv.conf`.
@@ -147,8 +151,8 @@ fn own_namespace(person: &Person) -> Result<(), Error> {
 }
 
 /// PID 1, from its first breath to the fork of the command; then it only watches.
-fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>) -> Error {
-    match enter(plan, status, proc, pty) {
+fn become_session(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, bool)>, share: &Share) -> Error {
+    match share.set(proc).and_then(|()| enter(plan, status, proc, pty)) {
         Ok(never) => never,
         Err(error) => error,
     }
@@ -160,7 +164,7 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         return Err(Error::Said(OURS));
     };
     if !nested {
-        namespaces::limit(proc, b"0")?;
+        namespaces::limit(proc, "0")?;
     }
     wire::wait_for(status, Report::Go)?;
     init::lead_session(pty.as_ref().map(|(slave, _)| slave))?;

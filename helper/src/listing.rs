@@ -42,6 +42,10 @@ fn line(profile: &Profile, lan: Option<&Lan>) -> Line {
         .field("auth", if profile.auth == Auth::Password { "password" } else { "none" })
         .field("seccomp", if profile.seccomp == Seccomp::None { "none" } else { "default" })
         .field("privileged", yes_no(profile.privileged))
+        .field("tasks", number(profile.cgroup.and_then(|c| c.tasks)))
+        .field("memory", number(profile.cgroup.and_then(|c| c.memory)))
+        .field("cpu", number(profile.cgroup.and_then(|c| c.cpu)))
+        .field("tmp_size", number(profile.tmp_size))
         .field("until", profile.valid_until.map(until).unwrap_or_default())
         .field("caps", profile.starting_set().to_string())
         .field("may_add", may_add)
@@ -52,6 +56,11 @@ fn line(profile: &Profile, lan: Option<&Lan>) -> Line {
         line = line.field("command", log_command(&words, 4096));
     }
     line
+}
+
+/// Empty: no limit.
+fn number(limit: Option<impl ToString>) -> String {
+    limit.map(|limit| limit.to_string()).unwrap_or_default()
 }
 
 fn until(moment: Moment) -> String {

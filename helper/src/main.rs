@@ -43,6 +43,7 @@ use caller::{Moment, Person};
 use caplet_policy::document::{Auth, Document, Scope};
 use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
+use cgroup::Place;
 use error::{Error, call, say};
 use hygiene::Power;
 use lan::Uplink;
@@ -135,7 +136,9 @@ fn run() -> Result<i32, Error> {
     let uplink =
         uplink(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { uplink, ..before };
-    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref());
+    let place = place(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error));
+    let recorded =
+        place.and_then(|place| Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place));
     let recorded = match recorded {
         Ok(recorded) => recorded,
         Err(error) => {
@@ -174,6 +177,16 @@ fn uplink(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<U
     }
     trail.journal()?; // with root's ids from here on
     Uplink::prepare(lan).map(Some)
+}
+
+/// Where the session's cgroup will be, if its profile limits it.
+fn place(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Place>, Error> {
+    let Some(limits) = grant.profile().cgroup else { return Ok(None) };
+    if power == Power::None {
+        return Err(Error::NoLimits("only the installed helper, setuid root, can make a cgroup".into()));
+    }
+    trail.journal()?; // with root's ids from here on
+    Place::prepare(limits).map(Some)
 }
 
 impl Before {

@@ -5,6 +5,7 @@
 //! the level above is nobody's. Else a session with `ALL` could raise `max_user_namespaces` again, and undo `--cap-drop`
 //! in a namespace below its own.
 
+use crate::cgroup;
 use crate::error::{Error, OURS, call};
 use crate::plan::Isolation;
 use crate::sys::{Errno, capability, process};
@@ -17,26 +18,92 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// What `process::clone_into` gives: none in the new process.
 pub type Made = Option<(i32, OwnedFd)>;
 
-const LIMIT: &str = "sys/user/max_user_namespaces";
+const LIMIT: &str = "max_user_namespaces";
+/// What every user has a number of (user_namespaces(7), inotify(7), fanotify(7)). A session's are counted as those of whoever
+/// made its namespace, root, beside those of all other sessions and of root's own services.
+const COUNTED: [&str; 4] =
+    ["max_inotify_instances", "max_inotify_watches", "max_fanotify_groups", "max_fanotify_marks"];
+/// So many of them may one session have: a part of what there is.
+const PART: u64 = 4;
+/// And of the namespaces, where it may make some.
+const NAMESPACES: [&str; 7] = [
+    "max_mnt_namespaces",
+    "max_net_namespaces",
+    "max_pid_namespaces",
+    "max_ipc_namespaces",
+    "max_uts_namespaces",
+    "max_cgroup_namespaces",
+    "max_time_namespaces",
+];
 
-/// Makes the session's first process, a child of this one, with its maps written. `proc` is an open `/proc`.
-pub fn first_process(isolation: &Isolation, proc: &OwnedFd) -> Result<Made, Error> {
-    if isolation.ceiling {
-        return below_a_ceiling(isolation, proc);
+/// One session's part of what root has, by name.
+#[derive(Debug)]
+pub struct Share(Vec<(&'static str, String)>);
+
+impl Share {
+    /// In the namespace that counts. `proc` is an open `/proc`.
+    pub fn of(isolation: &Isolation, proc: &OwnedFd) -> Result<Self, Error> {
+        let namespaces = if isolation.makes_namespaces { &NAMESPACES[..] } else { &[] };
+        let mut parts = Vec::with_capacity(COUNTED.len() + namespaces.len());
+        for name in COUNTED.iter().chain(namespaces) {
+            match read_limit(proc, name) {
+                Ok(all) => parts.push((*name, (all / PART).max(1).to_string())),
+                Err(Errno::ENOENT) => {} // a kernel without it
+                Err(errno) => return Err(call(format!("read /proc/sys/user/{name}"))(errno)),
+            }
+        }
+        Ok(Self(parts))
+    }
+
+    /// In the namespace that is to have no more.
+    pub fn set(&self, proc: &OwnedFd) -> Result<(), Error> {
+        self.0.iter().try_for_each(|(name, part)| write_limit(proc, name, part))
+    }
+}
+
+fn file(name: &str) -> String {
+    format!("sys/user/{name}")
+}
+
+fn read_limit(proc: &OwnedFd, name: &str) -> Result<u64, Errno> {
+    let mut text = [0u8; 24];
+    let file = openat(proc, file(name).as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let length = read(&file, &mut text)?;
+    let text = std::str::from_utf8(text.get(..length).unwrap_or_default()).unwrap_or_default();
+    text.trim().parse().map_err(|_| Errno::EINVAL)
+}
+
+fn write_limit(proc: &OwnedFd, name: &str, value: &str) -> Result<(), Error> {
+    let file = openat(proc, file(name).as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(call(format!("open /proc/sys/user/{name}")))?;
+    write(&file, value.as_bytes()).map(drop).map_err(call(format!("write to /proc/sys/user/{name}")))
+}
+
+/// Makes the session's first process, a child of this one, with its maps written. `proc` is an open `/proc`, `entrance`
+/// that of the session's cgroup, if it has one.
+pub fn first_process(
+    isolation: &Isolation,
+    proc: &OwnedFd,
+    entrance: Option<&OwnedFd>,
+    share: &Share,
+) -> Result<Made, Error> {
+    if isolation.ceiling || entrance.is_some() {
+        return by_another(isolation, proc, entrance, share);
     }
     let made = process::clone_into(isolation.namespaces, false).map_err(|errno| refused(proc, errno))?;
     mapped(made, isolation, proc)
 }
 
-/// A short-lived process in the outer namespace does it: only from there can the inner maps be written. It shares the
-/// descriptor table.
-fn below_a_ceiling(isolation: &Isolation, proc: &OwnedFd) -> Result<Made, Error> {
+/// A short-lived process does it: in the outer namespace, if there is one, since only from there can the inner maps be
+/// written; and in the session's cgroup, if it has one, since what it makes is born there, and a cgroup namespace begins
+/// where its maker is. It shares the descriptor table.
+fn by_another(isolation: &Isolation, proc: &OwnedFd, entrance: Option<&OwnedFd>, share: &Share) -> Result<Made, Error> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(call("pipe"))?;
     let (gate, opener) = pipe2(OFlag::O_CLOEXEC).map_err(call("pipe"))?;
     let guard = std::process::id() as i32;
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_FILES;
+    let flags = if isolation.ceiling { libc::CLONE_NEWUSER | libc::CLONE_FILES } else { libc::CLONE_FILES };
     let Some((pid, _end)) = process::clone_into(flags, false).map_err(|errno| refused(proc, errno))? else {
-        return match in_the_outer(isolation, proc, &gate, guard) {
+        return match in_between(isolation, proc, entrance, share, (&gate, guard)) {
             Ok(None) => Ok(None), // the session's first process, with a table of its own
             Ok(Some((pid, pidfd))) => {
                 let numbers = [pid.to_ne_bytes(), pidfd.as_raw_fd().to_ne_bytes()].concat();
@@ -53,7 +120,7 @@ fn below_a_ceiling(isolation: &Isolation, proc: &OwnedFd) -> Result<Made, Error>
             }
         };
     };
-    let maps = isolation.maps.outer().write(proc, pid);
+    let maps = if isolation.ceiling { isolation.maps.outer().write(proc, pid) } else { Ok(()) };
     if let Err(error) = maps.and_then(|()| write(&opener, b"g").map(drop).map_err(call("write"))) {
         let _ = process::kill(pid, libc::SIGKILL);
         let _ = process::wait(Some(pid), libc::WEXITED);
@@ -66,15 +133,25 @@ fn below_a_ceiling(isolation: &Isolation, proc: &OwnedFd) -> Result<Made, Error>
     Ok(Some((pid, pidfd)))
 }
 
-fn in_the_outer(isolation: &Isolation, proc: &OwnedFd, gate: &OwnedFd, guard: i32) -> Result<Made, Error> {
+fn in_between(
+    isolation: &Isolation,
+    proc: &OwnedFd,
+    entrance: Option<&OwnedFd>,
+    share: &Share,
+    (gate, guard): (&OwnedFd, i32),
+) -> Result<Made, Error> {
     // The gate's other end is in the shared table: it would never hang up by itself when the guard is gone.
     capability::set_parent_death_signal(libc::SIGKILL).map_err(call("prctl(PR_SET_PDEATHSIG)"))?;
     let mut word = [0u8; 1];
     if getppid().as_raw() != guard || read(gate, &mut word).map_err(call("read"))? != 1 {
         return Err(Error::Said(OURS));
     }
-    limit(proc, b"1")?;
-    let made = process::clone_into(isolation.namespaces, true).map_err(call("clone3 into new namespaces"))?;
+    entrance.map_or(Ok(()), cgroup::enter)?;
+    if isolation.ceiling {
+        share.set(proc)?;
+        limit(proc, "1")?;
+    }
+    let made = process::clone_into(isolation.namespaces, true).map_err(|errno| refused(proc, errno))?;
     mapped(made, isolation, proc)
 }
 
@@ -107,18 +184,14 @@ pub fn numbers_of(child: i32, reader: &OwnedFd, count: usize) -> Result<Vec<i32>
 
 /// How many user namespaces there may be below the current one. 0 in the session: a full capability set in one would
 /// widen what programs reach in the kernel. The sysctl is the namespace's own (user_namespaces(7), `/proc/sys/user`).
-pub fn limit(proc: &OwnedFd, number: &[u8; 1]) -> Result<(), Error> {
-    let file = openat(proc, LIMIT, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(call(format!("open /proc/{LIMIT}")))?;
-    write(&file, number).map(drop).map_err(call(format!("write to /proc/{LIMIT}")))
+pub fn limit(proc: &OwnedFd, number: &str) -> Result<(), Error> {
+    write_limit(proc, LIMIT, number)
 }
 
 /// Isolation that was promised is never left out: says which switch stands in the way.
 fn refused(proc: &OwnedFd, errno: Errno) -> Error {
-    let file = openat(proc, LIMIT, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let value = file.ok().and_then(|file| std::io::read_to_string(std::fs::File::from(file)).ok());
-    match (errno, value.as_deref().map(str::trim)) {
-        (Errno::ENOSPC, Some("0")) => {
+    match (errno, read_limit(proc, LIMIT)) {
+        (Errno::ENOSPC, Ok(0)) => {
             Error::NoUserNamespace("user.max_user_namespaces is 0 on this machine: root allows them with sysctl")
         }
         (Errno::ENOSPC, _) => Error::NoUserNamespace(

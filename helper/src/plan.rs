@@ -93,6 +93,8 @@ pub struct Isolation {
     pub hostname: Option<String>,
     /// Whether programs inside may make user namespaces of their own.
     pub nested: bool,
+    /// Whether they may make namespaces of any other kind.
+    pub makes_namespaces: bool,
     /// The command's system call filter; `None` where the profile or `--privileged` says so.
     pub filter: Option<Filter>,
     /// Whether the limit on them must stand above the session: it holds CAP_SYS_RESOURCE.
@@ -110,6 +112,8 @@ pub struct Isolation {
 
 /// CLONE_NEWTIME of `linux/sched.h`.
 const CLONE_NEWTIME: i32 = 0x80;
+/// CAP_SYS_ADMIN, of `linux/capability.h`.
+const SYS_ADMIN: u64 = 1 << 21;
 /// CAP_SYS_RESOURCE, of `linux/capability.h`.
 const SYS_RESOURCE: u64 = 1 << 24;
 
@@ -311,6 +315,7 @@ impl Isolation {
             tree: Tree::of(profile, &person.home, person.uid, outside, mknod),
             hostname: profile.hostname.clone(),
             nested: profile.nested_userns,
+            makes_namespaces: profile.nested_userns || grant.caps().bits() & SYS_ADMIN != 0,
             ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
             dns: grant.lan().map(|lan| lan.dns.clone()).unwrap_or_default(),

@@ -1,11 +1,14 @@
 //! How many sessions a user has: one locked file a session in `/run/caplet`. The kernel takes the lock back when
 //! the guard dies, however it dies, so a count can neither leak nor be forged.
 
+use crate::cgroup;
 use crate::error::{Error, call};
 use crate::sys::{Errno, mount, process};
+use caplet_policy::escape::parse_log_line;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::io::Seek;
 use std::os::fd::OwnedFd;
 
 const FOLDER: &str = "/run/caplet";
@@ -20,6 +23,8 @@ pub struct Slot {
     name: String,
     /// Dead sessions' records that were met on the way.
     met: Vec<String>,
+    /// The session's, where its profile limits it.
+    pub cgroup: Option<cgroup::Own>,
 }
 
 impl Slot {
@@ -33,8 +38,9 @@ impl Slot {
                 let name = format!("{uid}.{number}");
                 let Some(lock) = lock(&folder, &name)? else { continue };
                 let is_empty = fstat(&lock).map_err(call("fstat a session record"))?.st_size == 0;
-                if is_empty || also_dead {
-                    let slot = Self { lock, folder, name, met };
+                // A dead session's cgroup is found by its record alone.
+                if is_empty || (also_dead && read_all(&lock).is_some_and(|text| without_cgroup(&text))) {
+                    let slot = Self { lock, folder, name, met, cgroup: None };
                     let emptied = nix::unistd::ftruncate(&slot.lock, 0).map_err(call("ftruncate a session record"));
                     emptied.inspect_err(|_| {
                         if is_empty {
@@ -54,10 +60,10 @@ impl Slot {
         self.met.iter().filter(|name| **name != self.name).filter_map(|name| take_dead(&self.folder, name.clone()))
     }
 
-    /// A detached mount of the folder alone stands for it from here on.
+    /// Detached mounts of the folders alone stand for them from here on.
     pub fn enclose(&mut self) -> Result<(), Error> {
         self.folder = mount::clone_tree(&self.folder, "", false).map_err(call(format!("open_tree {FOLDER}")))?;
-        Ok(())
+        self.cgroup.as_mut().map_or(Ok(()), cgroup::Own::enclose)
     }
 
     /// Writes what is known of the session, behind what was written before: the `grant` line, then its processes.
@@ -70,8 +76,17 @@ impl Slot {
         }
     }
 
-    /// Takes the record away: whoever comes next makes a new one. The lock goes with this process.
+    /// Kills whoever is left in the session's cgroup and takes it away; whether it is gone.
+    pub fn empty(&self) -> bool {
+        self.cgroup.as_ref().is_none_or(cgroup::Own::remove)
+    }
+
+    /// Takes the record away: whoever comes next makes a new one. The lock goes with this process. A cgroup that cannot
+    /// be taken away keeps its record, by which the next start finds it.
     pub fn release(&self) {
+        if !self.empty() {
+            return;
+        }
         let _ = unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
 }
@@ -106,6 +121,11 @@ impl Dead<'_> {
     /// Its `grant` line.
     pub fn grant(&self) -> &str {
         self.text.lines().next().unwrap_or_default()
+    }
+
+    /// Kills whoever is left in its cgroup and takes that away; whether it is gone.
+    pub fn empty(&self) -> bool {
+        without_cgroup(self.grant())
     }
 
     /// Takes it away.
@@ -164,6 +184,24 @@ impl Live {
     }
 }
 
+/// The whole of it; a copy shares its offset, which stays at the start.
+fn read_all(file: &OwnedFd) -> Option<String> {
+    let mut file = std::fs::File::from(file.try_clone().ok()?);
+    let text = std::io::read_to_string(&mut file).ok()?;
+    file.rewind().ok()?;
+    Some(text)
+}
+
+/// Takes the cgroup of a record away, if it has one; whether it is gone.
+fn without_cgroup(record: &str) -> bool {
+    let Some((_, fields)) = record.lines().next().and_then(parse_log_line) else { return true };
+    let text = |key: &str| {
+        let value = fields.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_slice());
+        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+    };
+    cgroup::bury(&text("cgroup"), &text("id"))
+}
+
 /// The running sessions of a user, or of everybody.
 pub fn live(of: Option<u32>) -> Result<Vec<Live>, Error> {
     let folder = folder()?;
@@ -181,7 +219,7 @@ pub fn is_full(uid: u32, max: u32) -> Result<bool, Error> {
 fn read_live(folder: &OwnedFd, name: &str) -> Option<Live> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = openat(folder, name, flags, Mode::empty()).ok()?;
-    let text = std::io::read_to_string(std::fs::File::from(file.try_clone().ok()?)).ok()?;
+    let text = read_all(&file)?;
     Some(Live { file, text }).filter(|live| !live.text.is_empty() && live.is_held())
 }
 
@@ -193,7 +231,7 @@ fn take_dead(folder: &OwnedFd, name: String) -> Option<Dead<'_>> {
     if stat.st_size == 0 || stat.st_nlink == 0 || !process::try_lock(&lock).ok()? || fstat(&lock).ok()?.st_nlink == 0 {
         return None;
     }
-    let text = std::io::read_to_string(std::fs::File::from(lock.try_clone().ok()?)).ok()?;
+    let text = read_all(&lock)?;
     Some(Dead { text, _lock: lock, folder, name })
 }
 

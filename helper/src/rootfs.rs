@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub struct Tree {
     pub home: PathBuf,
     pub home_mode: Home,
+    /// How much all that is the session's own may hold, in bytes.
+    pub tmp_size: Option<u64>,
     /// The folder of homes that the user's own lies in, laid over so that the others are hidden.
     pub home_mask: Option<PathBuf>,
     pub writable: Vec<String>,
@@ -78,6 +80,7 @@ impl Tree {
         Self {
             home: home.into(),
             home_mode: profile.home,
+            tmp_size: profile.tmp_size,
             home_mask: home_mask(home),
             writable: profile.writable.clone(),
             hide: profile.hide.clone(),
@@ -110,19 +113,19 @@ impl Tree {
         }
         attach(&kernel.proc, "/proc")?;
         attach(&kernel.sys, "/sys")?;
-        self.dev(&kept, &kernel.mqueue, pts)?;
         let owner = self.owner;
-        for path in ["/tmp", "/var/tmp"] {
-            attach(&tmpfs("1777", None, NOSUID | NODEV)?, path)?;
-        }
+        let space = Space::new(self.tmp_size, owner)?;
+        self.dev(&kept, &kernel.mqueue, pts, &space)?;
+        attach(&space.tmp, "/tmp")?;
+        attach(&space.var_tmp, "/var/tmp")?;
         if let Some((agent, socket)) = &kept.agent {
             agent.put(socket, owner)?;
         }
-        self.run(&kept.services, owner)?;
+        self.run(&kept.services, owner, &space)?;
         if let Some(names) = &self.names {
             put_names(names)?;
         }
-        self.homes(&kept)?;
+        self.homes(&kept, &space)?;
         for (path, tree, at) in &kept.writable {
             self.put_writable(path, tree, at, kept.home.as_ref().map(|h| &h.0))?;
         }
@@ -178,8 +181,8 @@ impl Tree {
     }
 
     /// A small `/dev`: the nodes every program expects, a devpts of its own, what the profile lists.
-    fn dev(&self, kept: &Kept, mqueue: &OwnedFd, pts: &OwnedFd) -> Result<(), Error> {
-        let dev = tmpfs("755", None, NOSUID | NOEXEC)?;
+    fn dev(&self, kept: &Kept, mqueue: &OwnedFd, pts: &OwnedFd, space: &Space) -> Result<(), Error> {
+        let dev = tmpfs("755", NOSUID | NOEXEC)?;
         if self.mknod {
             for (name, major, minor) in NODES {
                 mknodat(&dev, name, SFlag::S_IFCHR, mode(0o666), libc::makedev(major, minor))
@@ -202,7 +205,7 @@ impl Tree {
         attach(&dev, "/dev")?;
         attach(pts, "/dev/pts")?;
         attach(mqueue, "/dev/mqueue")?;
-        attach(&tmpfs("1777", None, NOSUID | NODEV)?, "/dev/shm")?;
+        attach(&space.shm, "/dev/shm")?;
         for (path, node) in &kept.devices {
             attach(node, path)?;
         }
@@ -210,33 +213,33 @@ impl Tree {
     }
 
     /// A `/run` of the user's own, with what look-ups need of the host's.
-    fn run(&self, services: &[(PathBuf, OwnedFd)], owner: (u32, u32)) -> Result<(), Error> {
-        let run = tmpfs("755", Some(owner), NOSUID | NODEV)?;
-        folders(&run, Path::new("user"))?;
+    fn run(&self, services: &[(PathBuf, OwnedFd)], owner: (u32, u32), space: &Space) -> Result<(), Error> {
+        let run = &space.run;
+        folders(run, Path::new("user"))?;
         let own = format!("user/{}", self.uid);
-        mkdirat(&run, own.as_str(), mode(0o700)).map_err(call("mkdir /run/user/UID"))?;
-        mkdirat(&run, "lock", mode(0o1777)).map_err(call("mkdir /run/lock"))?;
+        mkdirat(run, own.as_str(), mode(0o700)).map_err(call("mkdir /run/user/UID"))?;
+        mkdirat(run, "lock", mode(0o1777)).map_err(call("mkdir /run/lock"))?;
         let (uid, gid) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
         let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-        nix::unistd::fchownat(&run, own.as_str(), Some(uid), Some(gid), flags).map_err(call("chown /run/user/UID"))?;
+        nix::unistd::fchownat(run, own.as_str(), Some(uid), Some(gid), flags).map_err(call("chown /run/user/UID"))?;
         for (path, service) in services {
             let name = path.strip_prefix("/run").unwrap_or(path);
             let stat = nix::sys::stat::fstat(service).map_err(call("fstat a service"))?;
             match stat.st_mode & libc::S_IFMT {
-                libc::S_IFDIR => folders(&run, name)?,
+                libc::S_IFDIR => folders(run, name)?,
                 _ => {
-                    folders(&run, name.parent().unwrap_or(Path::new("")))?;
-                    empty_file(&run, name)?;
+                    folders(run, name.parent().unwrap_or(Path::new("")))?;
+                    empty_file(run, name)?;
                 }
             }
         }
-        attach(&run, "/run")?;
+        attach(run, "/run")?;
         services.iter().try_for_each(|(path, service)| attach(service, path))?;
-        if self.other_users { shadow(&run, owner) } else { Ok(()) }
+        if self.other_users { shadow(run, owner) } else { Ok(()) }
     }
 
     /// Hides all homes and puts the user's own back.
-    fn homes(&self, kept: &Kept) -> Result<(), Error> {
+    fn homes(&self, kept: &Kept, space: &Space) -> Result<(), Error> {
         let own_mask = self.home_mask.as_deref().filter(|mask| !HOMES.iter().any(|h| Path::new(h) == *mask));
         for mask in HOMES.iter().map(Path::new).chain(own_mask) {
             let target = match (mount::openat2(standard_cwd(), mask, libc::O_PATH | libc::O_DIRECTORY, 0), mask) {
@@ -250,7 +253,7 @@ impl Tree {
                     _ => return Err(call(format!("open {}", mask.display()))(errno)),
                 },
             };
-            let over = tmpfs("755", None, NOSUID | NODEV)?;
+            let over = tmpfs("755", NOSUID | NODEV)?;
             let inside = self.home.strip_prefix(mask).ok().filter(|rest| !rest.as_os_str().is_empty());
             if let Some(rest) = inside {
                 folders(&over, rest)?;
@@ -266,25 +269,22 @@ impl Tree {
             if let Some(rest) = inside {
                 let at = mount::openat2(&over, rest, libc::O_PATH, mount::RESOLVE_NO_SYMLINKS)
                     .map_err(call("open the home's place"))?;
-                self.put_home(kept, &at)?;
+                self.put_home(kept, &at, space)?;
             }
             let read_only = Attributes { set: RDONLY, ..Attributes::default() };
             mount::set_attributes(&over, "", false, read_only).map_err(call("make a mask read-only"))?;
         }
         if self.home_mask.is_none() {
             if let Some((_, at)) = &kept.home {
-                return self.put_home(kept, at);
+                return self.put_home(kept, at, space);
             }
         }
         Ok(())
     }
 
-    fn put_home(&self, kept: &Kept, at: &OwnedFd) -> Result<(), Error> {
+    fn put_home(&self, kept: &Kept, at: &OwnedFd, space: &Space) -> Result<(), Error> {
         match (&kept.home, self.home_mode) {
-            (_, Home::Tmpfs) => {
-                let home = tmpfs("700", Some(self.owner), NOSUID | NODEV)?;
-                mount::attach(&home, at, "").map_err(call("mount an empty home"))
-            }
+            (_, Home::Tmpfs) => mount::attach(&space.home, at, "").map_err(call("mount an empty home")),
             (Some((home, _)), _) => mount::attach(home, at, "").map_err(call("mount the home")),
             (None, _) => Ok(()),
         }
@@ -317,7 +317,7 @@ impl Tree {
         if self.hide.is_empty() {
             return Ok(());
         }
-        let void = tmpfs("755", None, NOSUID | NODEV | NOEXEC)?;
+        let void = tmpfs("755", NOSUID | NODEV | NOEXEC)?;
         mkdirat(&void, "folder", mode(0)).map_err(call("mkdir an empty folder"))?;
         empty_file(&void, Path::new("file"))?;
         attach(&void, "/tmp")?; // a copy can only be taken of what is attached
@@ -339,7 +339,7 @@ impl Tree {
 
 /// Lays a network's files over the machine's; one that the machine does not have is not missed.
 fn put_names(names: &Names) -> Result<(), Error> {
-    let files = tmpfs("755", None, NOSUID | NODEV | NOEXEC)?;
+    let files = tmpfs("755", NOSUID | NODEV | NOEXEC)?;
     attach(&files, "/dev/shm")?; // a copy can only be taken of what is attached
     for (path, text) in [("/etc/hosts", Some(&names.hosts)), ("/etc/resolv.conf", names.resolver.as_ref())] {
         let (Some(text), Some(name)) = (text, path.strip_prefix("/etc/")) else { continue };
@@ -444,10 +444,50 @@ fn attach(tree: &OwnedFd, path: impl AsRef<Path>) -> Result<(), Error> {
     mount::attach(tree, standard_cwd(), path).map_err(call(format!("mount {}", path.display())))
 }
 
-fn tmpfs(mode: &str, owner: Option<(u32, u32)>, attributes: u64) -> Result<OwnedFd, Error> {
-    let (uid, gid) = owner.unwrap_or((0, 0));
-    let options = [("mode", mode), ("uid", &uid.to_string()), ("gid", &gid.to_string())];
-    mount::new_filesystem("tmpfs", &options, attributes).map_err(call("new tmpfs"))
+/// Of root's alone: nobody in the session can write to it.
+fn tmpfs(mode: &str, attributes: u64) -> Result<OwnedFd, Error> {
+    mount::new_filesystem("tmpfs", &[("mode", mode)], attributes).map_err(call("new tmpfs"))
+}
+
+/// The one file system that everything lies in which a session writes into memory: `/tmp`, `/var/tmp`, `/dev/shm`, `/run`
+/// and a home that is forgotten. So there is one size for all of it: the profile's, or the kernel's own, half of memory
+/// (tmpfs(5)), which one of each would be five times.
+struct Space {
+    tmp: OwnedFd,
+    var_tmp: OwnedFd,
+    shm: OwnedFd,
+    run: OwnedFd,
+    home: OwnedFd,
+}
+
+impl Space {
+    /// Its folders, each a detached mount. The user owns `run` and `home`.
+    fn new(size: Option<u64>, owner: (u32, u32)) -> Result<Self, Error> {
+        let bytes = size.map(|size| size.to_string());
+        // As many files as the kernel would allow for that size.
+        let files = size.map(|size| (size / 4096).to_string());
+        let mut options = vec![("mode", "755")];
+        options.extend(bytes.iter().map(|bytes| ("size", bytes.as_str())));
+        options.extend(files.iter().map(|files| ("nr_inodes", files.as_str())));
+        let top = mount::new_filesystem("tmpfs", &options, NOSUID | NODEV).map_err(call("new tmpfs"))?;
+        attach(&top, "/tmp")?; // a copy can only be taken of what is attached
+        let folder = |name: &str, bits: u32, owner: (u32, u32)| {
+            mkdirat(&top, name, mode(bits)).map_err(call(format!("mkdir {name}")))?;
+            let (uid, gid) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
+            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            nix::unistd::fchownat(&top, name, Some(uid), Some(gid), flags).map_err(call(format!("chown {name}")))?;
+            mount::clone_tree(&top, name, false).map_err(call(format!("open_tree {name}")))
+        };
+        let space = Self {
+            tmp: folder("tmp", 0o1777, (0, 0))?,
+            var_tmp: folder("var", 0o1777, (0, 0))?,
+            shm: folder("shm", 0o1777, (0, 0))?,
+            run: folder("run", 0o755, owner)?,
+            home: folder("home", 0o700, owner)?,
+        };
+        mount::detach("/tmp").map_err(call("umount what a session writes"))?;
+        Ok(space)
+    }
 }
 
 /// Makes a chain of folders inside a tree that only we have built.

@@ -4,6 +4,7 @@
 use crate::audit;
 use crate::authenticate::{Authenticated, Session, Word};
 use crate::caller::{Person, terminal_name};
+use crate::cgroup::{self, Place};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
 use crate::journal::{Journal, Line, Logged, PATIENCE, Severity, insist, seconds};
@@ -143,6 +144,10 @@ pub fn sweep() -> Result<(), Error> {
 
 fn bury(journal: &mut Journal, dead: Dead<'_>) {
     let Some((_, fields)) = parse_log_line(dead.grant()) else { return };
+    // Before the record, by which it is found.
+    if !dead.empty() {
+        return;
+    }
     let mut line = Line::new("end");
     for key in ["id", "user", "uid", "profile"] {
         let value = fields.iter().find(|(k, _)| k == key).map_or(&[][..], |(_, value)| value);
@@ -175,6 +180,7 @@ impl Recorded {
         trail: Trail<'_>,
         request: &Request,
         cwd: Option<&Path>,
+        place: Option<Place>,
     ) -> Result<Self, Error> {
         let borrowed = trail.power == Power::Setuid;
         let mut journal = trail.into_journal()?;
@@ -187,18 +193,30 @@ impl Recorded {
             .field("caps", granted.caps().to_string())
             .field("tty", terminal_name().unwrap_or_default())
             .field("cwd", cwd.unwrap_or(Path::new("")))
-            .field("rule", format!("{}:{}", granted.rule().file, granted.rule().line))
-            .command(&command(request));
+            .field("rule", format!("{}:{}", granted.rule().file, granted.rule().line));
+        let line = match &place {
+            Some(place) => line.field("cgroup", place.path_of(&id)),
+            None => line,
+        };
+        let line = line.command(&command(request));
         let slot = match borrowed {
             true => {
                 let folder = registry::folder()?;
                 registry::dead(&folder, false)?.into_iter().for_each(|dead| bury(&mut journal, dead));
                 // What is left of a network stands in nobody's way.
                 let _ = lan::sweep(&folder);
-                let slot = Slot::take(person.uid, profile.max_sessions)?;
+                let mut slot = Slot::take(person.uid, profile.max_sessions)?;
                 slot.met().for_each(|dead| bury(&mut journal, dead));
                 // Before the line: whoever kills us between the two leaves an end too many, not one too few.
                 slot.record(&line.text()).inspect_err(|_| slot.release())?;
+                // Where it will be stands in the record: one that is killed on the way leaves nothing that is not found.
+                let own = place.map(|place| place.make(&id)).transpose();
+                slot.cgroup = own.inspect_err(|error| {
+                    slot.release();
+                    let line = asked(Line::new("refuse"), &person, &profile.name, request);
+                    let line = line.field("reason", error.lines().join("; ")).command(&command(request));
+                    let _ = journal.write(Severity::Warning, &line);
+                })?;
                 Some(slot)
             }
             false => None,
@@ -248,6 +266,11 @@ impl Ending {
         self.slot.as_mut().map_or(Ok(()), Slot::enclose)
     }
 
+    /// The cgroup that the session's processes enter, if they have one of their own.
+    pub fn cgroup(&self) -> Option<&cgroup::Own> {
+        self.slot.as_ref().and_then(|slot| slot.cgroup.as_ref())
+    }
+
     /// Adds the session's processes to its record: the guard, and the command or PID 1.
     pub fn running(&self, main: i32) -> Result<(), Error> {
         let up = seconds(process::boot_time());
@@ -266,6 +289,7 @@ impl Ending {
     /// does it.
     pub fn end(mut self, status: &str, usage: Option<Usage>, by: Option<&str>) -> Option<Late> {
         let lasted = process::boot_time().saturating_sub(self.since).as_secs();
+        self.slot.as_ref().map(Slot::empty); // one that is still there is tried again with the record
         if let Some(session) = &self.session {
             session.close(); // while the record is written
         }

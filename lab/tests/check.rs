@@ -19,7 +19,7 @@ fn each_risky_grant_is_warned_of() {
     let Some(lab) = lab() else { return };
     lab.root("mknod /dev/lab-disk b 7 200");
     let host = |rest: &str| profile(&format!("scope = \"host\"\npam_account = false\n{rest}"));
-    let cases: [(String, &str); 17] = [
+    let cases: [(String, &str); 22] = [
         ("[profile.r]\nusers = [\"*\"]\n".into(), "everybody, also system accounts, is let in here"),
         ("[profile.r]\nusers = [\"*\"]\nlogin = true\n".into(), "everybody, also system accounts, logs in here"),
         (profile("user = \"root\"\nlogin = true"), "login as uid 0"),
@@ -42,6 +42,17 @@ fn each_risky_grant_is_warned_of() {
         (
             host("caps = [\"SYS_TIME\"]\n[profile.dated]\nusers = [\"bob\"]\nvalid_until = 2099-01-01"),
             "its dates follow the machine's clock, which profile \"risky\" lets people set",
+        ),
+        (profile("cgroup = { tasks = 5 }"), "tasks = 5: hardly a shell and a pipeline"),
+        (profile("cgroup = { memory = \"16M\" }"), "memory of 16384K: most programs are killed"),
+        (profile("cgroup = { cpu = \"1%\" }"), "cpu = \"1%\": a login takes seconds"),
+        (
+            host("caps = [\"DAC_OVERRIDE\"]\naccept_root_equivalent = true\ncgroup = { tasks = 50 }"),
+            "its cgroup holds nobody who has DAC_OVERRIDE",
+        ),
+        (
+            host("may_add = [\"SYS_NICE\"]\ncgroup = { cpu = \"50%\" }"),
+            "cpu does not hold real-time processes, which SYS_NICE makes",
         ),
         (profile("user = \"root\"\nsubids = true"), "profile \"risky\": alice has no range in /etc/subuid"),
         (profile("user = \"root\"\nsubids = true"), "profile \"risky\": alice has no range in /etc/subgid"),

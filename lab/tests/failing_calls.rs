@@ -39,6 +39,10 @@ users = ["alice"]
 scope = "host"
 pam_session = true
 
+[profile.bound]
+users = ["alice"]
+cgroup = { tasks = 100, memory = "256M", cpu = "400%" }
+
 [network.lab]
 subnet = "172.17.0.0/24"
 gateway = "172.17.0.1"
@@ -245,7 +249,11 @@ fn left_behind(lab: &Lab) -> Option<String> {
     if !left.is_empty() {
         return Some(format!("{left:?}"));
     }
-    has_link(lab).then(|| "a link of a network".to_owned())
+    if has_link(lab) {
+        return Some("a link of a network".to_owned());
+    }
+    let cgroups = lab.root("find /sys/fs/cgroup -type d -name 'caplet-*'").out();
+    (!cgroups.is_empty()).then_some(cgroups)
 }
 
 fn has_link(lab: &Lab) -> bool {
@@ -361,4 +369,13 @@ fn a_failing_call_means_no_session_in_a_network_or_the_whole_one() {
 fn a_failing_call_means_no_session_with_a_way_out_or_the_whole_one() {
     need!("/usr/bin/passt");
     fail_each_call("out");
+}
+
+#[test]
+fn a_failing_call_means_no_session_in_a_cgroup_or_the_whole_one() {
+    let there = lab().map(|lab| lab.root("cat /sys/fs/cgroup/cgroup.controllers").out()).unwrap_or_default();
+    if ["pids", "memory", "cpu"].iter().any(|name| !there.split_ascii_whitespace().any(|word| word == *name)) {
+        caplet_lab::skip!("the cgroup v2 here has no controllers pids, memory and cpu: {there:?}");
+    }
+    fail_each_call("bound");
 }

@@ -1,5 +1,6 @@
 //! `caplet list`: the helper's lines about the caller's own profiles, read; `page` shows them to a person.
 
+mod limits;
 mod page;
 
 use crate::front::ask_helper;
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, Stdio};
 
+pub use limits::Limits;
 pub use page::describe;
 
 /// What the helper says about the caller.
@@ -38,6 +40,7 @@ pub struct Line {
     privileged: bool,
     seccomp: String,
     until: Option<String>,
+    limits: Limits,
     pub caps: CapSet,
     pub may_add: CapList,
     commands: Vec<Vec<String>>,
@@ -131,6 +134,10 @@ impl Line {
                 "seccomp" => line.seccomp = value,
                 "privileged" => line.privileged = yes(&value)?,
                 "until" => line.until = some(value),
+                "tasks" => line.limits.tasks = number(&value)?,
+                "memory" => line.limits.memory = number(&value)?,
+                "cpu" => line.limits.cpu = number(&value)?,
+                "tmp_size" => line.limits.tmp_size = number(&value)?,
                 "caps" => line.caps = capabilities(&value)?.names,
                 "may_add" => line.may_add = capabilities(&value)?,
                 "command" => line.commands.push(command(&value)?),
@@ -152,6 +159,7 @@ impl Line {
             "login": self.login,
             "auth": self.auth,
             "valid_until": self.until,
+            "cgroup": {"tasks": self.limits.tasks, "memory": self.limits.memory, "cpu": self.limits.cpu},
             "caps": names(self.caps),
             "may_add": may_add,
         });
@@ -163,6 +171,7 @@ impl Line {
                 ("network", json!(self.network)),
                 ("network_kind", json!(self.network_kind)),
                 ("home", json!(self.home)),
+                ("tmp_size", json!(self.limits.tmp_size)),
                 ("privileged", json!(self.privileged)),
                 ("seccomp", json!(self.seccomp)),
             ]
@@ -181,6 +190,11 @@ fn names(set: CapSet) -> Vec<&'static str> {
 
 fn some(value: String) -> Option<String> {
     (!value.is_empty()).then_some(value)
+}
+
+/// `None` within: no limit.
+fn number(value: &str) -> Option<Option<u64>> {
+    if value.is_empty() { Some(None) } else { value.parse().ok().map(Some) }
 }
 
 fn yes(value: &str) -> Option<bool> {
@@ -216,6 +230,7 @@ mod tests {
             "profile name=x",
             "profile name=x scope=isolated login=maybe",
             "profile name=x scope=isolated caps=WHATEVER",
+            "profile name=x scope=isolated memory=1G",
             "other name=x scope=isolated",
         ] {
             assert_eq!(Own::read(bad), None, "{bad}");

@@ -7,6 +7,7 @@ use super::trace;
 use super::wire::{self, Cause, Report};
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
+use crate::cgroup;
 use crate::error::{Error, OURS, call};
 use crate::isolated::{self, Around};
 use crate::lan::Uplink;
@@ -45,6 +46,8 @@ pub struct Started {
     pub session: bool,
     /// What the command leaves behind goes on.
     pub linger: bool,
+    /// What kills all of the session at once, where it has a cgroup of its own.
+    pub killer: Option<OwnedFd>,
     /// What answers the frames of a link of the session's own. The session goes on without it, should its user end it.
     pub outgoing: Option<Running>,
 }
@@ -70,15 +73,16 @@ pub fn run(
     let words = standard(2).try_clone_to_owned().ok();
     let started = null().and_then(|null| {
         ending.enclose()?;
+        let cgroup = ending.cgroup();
         let started = match isolated {
             true => {
-                let around = Around { relay, watcher: watcher.as_ref(), outer: outer.as_ref() };
+                let around = Around { relay, watcher: watcher.as_ref(), outer: outer.as_ref(), cgroup };
                 isolated::start(plan, &person, around, uplink)?
             }
             false => {
                 // What a host command leaves behind holds real capabilities: it stays in sight until its end.
                 process::adopt_orphans().map_err(call("prctl(PR_SET_CHILD_SUBREAPER)"))?;
-                host::start(plan)?
+                host::start(plan, cgroup)?
             }
         };
         ending.running(started.pid).inspect_err(|_| {
@@ -458,6 +462,9 @@ impl Watch<'_> {
     /// To PID 1; in host scope to the command and to what it has left behind, whose own children come to us when it
     /// dies.
     fn signal(&self, signals: &[i32]) {
+        if let Some(killer) = self.started.killer.as_ref().filter(|_| signals.contains(&libc::SIGKILL)) {
+            cgroup::kill_all(killer);
+        }
         for signal in signals {
             if self.started.session || self.told.is_none() {
                 let _ = process::pidfd_signal(&self.started.pidfd, *signal);

@@ -1,7 +1,8 @@
 //! One key's value, taken as the type that the key has; a fault where it has another. No key's meaning in here.
 
+use super::amounts::{self, CGROUP_KEYS};
 use super::faults::{Complaint, Sink, quoted};
-use super::{Command, GroupsKeep, Limit, Moment, limits, moments, values};
+use super::{Cgroup, Command, GroupsKeep, Limit, Moment, limits, moments, values};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
@@ -70,12 +71,16 @@ impl<'f> Field<'f> {
 
     /// A whole number from `least` on.
     pub(super) fn number(&mut self, least: u32) -> Option<u32> {
+        self.number_between(least, u32::MAX)
+    }
+
+    fn number_between(&mut self, least: u32, most: u32) -> Option<u32> {
         let DeValue::Integer(written) = self.value.get_ref() else {
             return self.wrong_type("an integer");
         };
         let number = integer(written).and_then(|n| u32::try_from(n).ok());
-        self.said(number.filter(|n| *n >= least).ok_or_else(|| {
-            Complaint::new(format!("{written} is no value for {}", self.key)).help(format!("{least} to {}", u32::MAX))
+        self.said(number.filter(|n| (least..=most).contains(n)).ok_or_else(|| {
+            Complaint::new(format!("{written} is no value for {}", self.key)).help(format!("{least} to {most}"))
         }))
     }
 
@@ -181,6 +186,28 @@ impl<'f> Field<'f> {
             }
         }
         all
+    }
+
+    /// `cgroup`: some limit at least.
+    pub(super) fn cgroup(&mut self) -> Option<Cgroup> {
+        let (table, mut cgroup) = (self.table()?, Cgroup::default());
+        for (key, value) in table {
+            let mut field = Field::new(self.sink, key.get_ref(), value);
+            match key.get_ref().as_ref() {
+                "tasks" => cgroup.tasks = field.number_between(amounts::LEAST_TASKS, amounts::MOST_TASKS),
+                "memory" => cgroup.memory = field.text(amounts::memory),
+                "cpu" => cgroup.cpu = field.text(amounts::percent),
+                name => {
+                    let complaint = Complaint::new(format!("unknown key {} of cgroup", quoted(name)));
+                    self.sink.fault(key.span(), complaint.near(name, CGROUP_KEYS));
+                }
+            }
+        }
+        if table.is_empty() {
+            let complaint = Complaint::new("cgroup limits nothing");
+            return self.said(Err(complaint.help("tasks = 200, memory = \"1G\" or cpu = \"50%\"")));
+        }
+        Some(cgroup)
     }
 
     /// `env_set`: names of variables, each with a string.

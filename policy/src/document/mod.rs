@@ -1,5 +1,6 @@
 //! The policy file's model, read with spans; every fault at once. No judgement in here.
 
+mod amounts;
 mod check;
 mod faults;
 mod fields;
@@ -17,6 +18,7 @@ mod render;
 mod tests;
 mod values;
 
+pub use amounts::CGROUP_KEYS;
 pub use check::root_equivalents;
 pub use faults::{Fault, Faults};
 pub use model::*;

@@ -175,6 +175,17 @@ pub struct Limit {
     pub hard: u64,
 }
 
+/// `cgroup`: what all processes of a session may have together. One that is `None` is not limited here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cgroup {
+    /// How many processes and threads: pids.max.
+    pub tasks: Option<u32>,
+    /// Bytes: memory.max, without swap.
+    pub memory: Option<u64>,
+    /// Percent of one processor: cpu.max.
+    pub cpu: Option<u32>,
+}
+
 /// The names of limits.conf(5) that are resource limits of setrlimit(2).
 pub const LIMIT_NAMES: [&str; 16] = [
     "core",
@@ -243,6 +254,7 @@ pub struct Profile {
     pub valid_from: Option<Moment>,
     pub valid_until: Option<Moment>,
     pub limits: Vec<Limit>,
+    pub cgroup: Option<Cgroup>,
     pub umask: Option<u32>,
     pub env_keep: Vec<String>,
     pub env_set: BTreeMap<String, String>,
@@ -256,6 +268,8 @@ pub struct Profile {
     pub user: UserMode,
     pub network: Network,
     pub home: Home,
+    /// Bytes.
+    pub tmp_size: Option<u64>,
     pub writable: Vec<String>,
     /// The profile's own and those of `[defaults]` together: a profile cannot show what the defaults hide.
     pub hide: Vec<String>,
@@ -301,6 +315,7 @@ impl Profile {
             valid_from: None,
             valid_until: None,
             limits: Vec::new(),
+            cgroup: None,
             umask: None,
             env_keep: Vec::new(),
             env_set: BTreeMap::new(),
@@ -312,6 +327,7 @@ impl Profile {
             user: UserMode::Own,
             network: Network::Private,
             home: Home::ReadWrite,
+            tmp_size: None,
             writable: Vec::new(),
             hide: Vec::new(),
             devices: Vec::new(),

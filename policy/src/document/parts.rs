@@ -95,9 +95,19 @@ fn one(sink: &mut Sink, part: &str, lans: &[Lan], defaults: &DeTable<'_>) -> Opt
     Some((profile, key.span().start))
 }
 
-/// How far it is to the next profile's header, or to the end.
+/// How far it is to the next profile's header, or to the end. That of a table in a profile, `[profile.a.cgroup]`, is none:
+/// it goes with what stands before it, which is then more than one profile where it is another's.
 fn end_of_part(text: &str) -> usize {
-    if text.starts_with(HEADER.trim_start()) { 0 } else { text.find(HEADER).map_or(text.len(), |at| at + 1) }
+    if text.starts_with(HEADER.trim_start()) {
+        return 0;
+    }
+    let of_a_profile = |at: &usize| {
+        let name = text.get(at + HEADER.len()..).unwrap_or_default();
+        let name = name.find(['.', ']', '\n']).and_then(|end| name.get(end..)).unwrap_or_default();
+        !name.starts_with('.')
+    };
+    let found = text.match_indices(HEADER).map(|(at, _)| at).find(of_a_profile);
+    found.map_or(text.len(), |at| at + 1)
 }
 
 fn lines_in(text: &str) -> u32 {
@@ -151,7 +161,10 @@ mod tests {
             (vec![format!("{good}{good}")], false),
             (vec![good.into(), good.into()], false),
             (vec![format!("{good}  {b}")], false),
-            (vec![format!("{good}[profile.a.limits]\nnproc = 5\n{b}")], false),
+            (vec![format!("{good}[profile.a.cgroup]\ntasks = 5\n{b}[profile.b.limits]\nnproc = 5\n")], true),
+            (vec![format!("{good}[profile.b.limits]\nnproc = 5\n{b}")], false),
+            (vec![format!("[profile.b.limits]\nnproc = 5\n{b}")], false),
+            (vec![format!("{good}[profile.a.cgroup]\ntasks = 5\n{b}[profile.a.limits]\nnproc = 5\n")], false),
             (vec![format!("{good}[defaults]\numask = \"027\"\n")], false),
             (vec!["[defaults]\n".into(), "[defaults]\n".into()], false),
             (vec![format!("profile.z.users = [\"z\"]\n{good}")], false),
@@ -166,7 +179,7 @@ mod tests {
         }
     }
 
-    const FRAGMENTS: [&str; 26] = [
+    const FRAGMENTS: [&str; 28] = [
         "[network.a]\n",
         "[network.b]\n",
         "subnet = \"10.0.0.0/8\"\n",
@@ -176,6 +189,8 @@ mod tests {
         "[profile.c]\n",
         "[defaults]\n",
         "[profile.a.limits]\n",
+        "[profile.b.cgroup]\n",
+        "tasks = 5\n",
         "users = [\"alice\"]\n",
         "groups = [\"students\", \"#5\"]\n",
         "umask = \"027\"\n",

@@ -2,20 +2,20 @@
 
 use super::faults::{Complaint, Sink, quoted};
 use super::fields::Field;
-use super::{Auth, Defaults, Home, Profile, Scope, Seccomp, UserMode, Why, network, values};
+use super::{Auth, Defaults, Home, Profile, Scope, Seccomp, UserMode, Why, amounts, network, values};
 use crate::capability::CapSet;
 use toml::de::DeTable;
 
 #[rustfmt::skip]
-const EITHER_SCOPE: [&str; 23] = [
+const EITHER_SCOPE: [&str; 24] = [
     "description", "users", "groups", "not_users", "not_groups", "machines", "scope", "caps", "may_add", "auth",
-    "auth_cache_minutes", "pam_account", "pam_session", "valid_from", "valid_until", "limits", "umask", "env_keep",
-    "env_set", "shell", "groups_keep", "max_sessions", "max_lifetime",
+    "auth_cache_minutes", "pam_account", "pam_session", "valid_from", "valid_until", "limits", "cgroup", "umask",
+    "env_keep", "env_set", "shell", "groups_keep", "max_sessions", "max_lifetime",
 ];
 #[rustfmt::skip]
-const ISOLATED: [&str; 15] = [
-    "login", "user", "network", "home", "writable", "hide", "devices", "hostname", "subids", "time_namespace",
-    "nested_userns", "seccomp", "privileged", "linger", "why",
+const ISOLATED: [&str; 16] = [
+    "login", "user", "network", "home", "tmp_size", "writable", "hide", "devices", "hostname", "subids",
+    "time_namespace", "nested_userns", "seccomp", "privileged", "linger", "why",
 ];
 const HOST: [&str; 4] = ["commands", "home_keep", "no_new_privs", "accept_root_equivalent"];
 #[rustfmt::skip]
@@ -136,6 +136,7 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
         "valid_from" => p.valid_from = f.moment(false),
         "valid_until" => p.valid_until = f.moment(true),
         "limits" => p.limits = f.limits(),
+        "cgroup" => p.cgroup = f.cgroup(),
         "umask" => p.umask = f.text(values::umask),
         "env_keep" => p.env_keep = f.list(values::kept_variable),
         "env_set" => p.env_set = f.variables(),
@@ -155,6 +156,7 @@ fn set(p: &mut Profile, mut f: Field<'_>) {
             let homes = [("rw", Home::ReadWrite), ("ro", Home::ReadOnly), ("tmpfs", Home::Tmpfs)];
             put(&mut p.home, f.choice(&homes));
         }
+        "tmp_size" => p.tmp_size = f.text(amounts::files),
         "writable" => p.writable = f.list(values::path),
         "hide" => {
             p.hide.extend(f.list(values::path));

@@ -65,6 +65,11 @@ pam_session = true
 valid_from = 2026-09-01
 valid_until = 2027-02-15T18:00:00Z
 limits = { nofile = "1_024", nproc = 0x10, as = "1:2" }
+
+[profile.netlab.cgroup]
+tasks = 200
+memory = "1G"
+cpu = "150%"
 "##
         .replace("1_024", "1024")
         .as_str(),
@@ -85,6 +90,7 @@ limits = { nofile = "1_024", nproc = 0x10, as = "1:2" }
     assert_eq!(p.valid_until, Some(Moment::Unix(1_802_714_400)));
     let limit = |name, soft, hard| Limit { name, soft, hard };
     assert_eq!(p.limits, [limit("as", 1024, 2048), limit("nofile", 1024, 1024), limit("nproc", 16, 16)]);
+    assert_eq!(p.cgroup, Some(Cgroup { tasks: Some(200), memory: Some(1 << 30), cpu: Some(150) }));
 
     let document = good(
         r##"
@@ -101,6 +107,7 @@ login = true
 user = "root"
 network = "host"
 home = "tmpfs"
+tmp_size = "512M"
 writable = ["/srv/lab"]
 hide = ["/srv/exams"]
 devices = ["/dev/kvm"]
@@ -123,7 +130,7 @@ why = "trace"
     assert_eq!((p.user, p.network.clone(), p.home), (UserMode::Root, Network::Host, Home::Tmpfs));
     assert_eq!((&p.writable[0][..], &p.hide[0][..], &p.devices[0][..]), ("/srv/lab", "/srv/exams", "/dev/kvm"));
     assert_eq!(p.hostname.as_deref(), Some("lab-1.example"));
-    assert_eq!((p.seccomp, p.why), (Seccomp::None, Why::Trace));
+    assert_eq!((p.seccomp, p.tmp_size, p.cgroup, p.why), (Seccomp::None, Some(512 << 20), None, Why::Trace));
     assert!(p.login && p.subids && p.time_namespace && p.nested_userns && p.privileged && p.linger);
     assert_eq!(p.starting_set(), CapSet::DOCKER);
 }
@@ -395,6 +402,20 @@ fn single_values() {
         let at = key.len() + 4;
         assert_eq!(first(&format!("{key} = {value}")), format!("3:{at}+{} {value} is no value for {key}", value.len()));
     }
+    for (value, fault) in [
+        ("{}", "3:10+2 cgroup limits nothing"),
+        ("5", "3:10+1 cgroup must be a table, not an integer"),
+        ("{ tasks = 3 }", "3:20+1 3 is no value for tasks"),
+        ("{ tasks = 4194305 }", "3:20+7 4194305 is no value for tasks"),
+        ("{ tasks = '9' }", "3:20+3 tasks must be an integer, not a string"),
+        ("{ memory = 9000000 }", "3:21+7 memory must be a string, not an integer"),
+        ("{ memory = '7M' }", "3:21+4 \"7M\" is no size"),
+        ("{ cpu = '1.5' }", "3:18+5 \"1.5\" is no share of a processor"),
+        ("{ task = 9 }", "3:12+4 unknown key \"task\" of cgroup"),
+    ] {
+        assert_eq!(first(&format!("cgroup = {value}")), fault);
+    }
+    assert_eq!(first("tmp_size = '2g'"), "3:12+4 \"2g\" is no size");
     for name in ["-a", "a-", "a_b", "a..b", "", "ä", &"a".repeat(64), "a b"] {
         assert!(first(&format!("hostname = '{name}'")).ends_with("is no host name"), "{name}");
         if !["-a", "a-", "a_b", "a..b"].contains(&name) && name.len() < 64 {

@@ -144,10 +144,38 @@ fn texts(profile: &Profile) -> Vec<String> {
                 .into(),
         );
     }
+    texts.extend(limits(profile));
     if profile.scope == Scope::Host {
         host(profile, &mut texts);
     }
     texts
+}
+
+/// Fewer, and a shell with a pipeline does not come up.
+const FEW_TASKS: u32 = 16;
+/// Less, and a shell with its libraries, or a Python, is killed.
+const LITTLE_MEMORY: u64 = 64 << 20;
+/// Less, and a login takes seconds.
+const LITTLE_CPU: u32 = 5;
+
+/// Limits under which nothing can be done, and those that do not hold.
+fn limits(profile: &Profile) -> Vec<String> {
+    let Some(cgroup) = profile.cgroup else { return Vec::new() };
+    let reach = reach(profile);
+    let has = |name: &str| profile.scope == Scope::Host && reach.iter().any(|cap| cap.name() == name);
+    let low = [
+        cgroup.tasks.filter(|n| *n < FEW_TASKS).map(|n| format!("tasks = {n}: hardly a shell and a pipeline")),
+        cgroup
+            .memory
+            .filter(|n| *n < LITTLE_MEMORY)
+            .map(|n| format!("memory of {}K: most programs are killed", n >> 10)),
+        cgroup.cpu.filter(|n| *n < LITTLE_CPU).map(|n| format!("cpu = \"{n}%\": a login takes seconds")),
+        (profile.scope == Scope::Host && !root_equivalents(reach).is_empty())
+            .then(|| format!("its cgroup holds nobody who has {}", root_equivalents(reach))),
+        (cgroup.cpu.is_some() && has("SYS_NICE"))
+            .then(|| "cpu does not hold real-time processes, which SYS_NICE makes".into()),
+    ];
+    low.into_iter().flatten().collect()
 }
 
 fn host(profile: &Profile, texts: &mut Vec<String>) {

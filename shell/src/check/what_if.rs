@@ -2,6 +2,7 @@
 
 use super::{Report, nss};
 use crate::installed::POLICY;
+use crate::listing::Limits;
 use crate::messages::{self, NO, Trouble, USAGE, tell};
 use caplet_policy::capability::{CapSet, Capability};
 use caplet_policy::document::{Auth, Civil, Document, Location, Scope};
@@ -113,6 +114,9 @@ fn granted(document: &Document, grant: &Grant, before: &[(String, Location, Reas
     );
     if let Some(path) = grant.command_path() {
         text += &format!("  runs: {path}\n");
+    }
+    if let Some(limits) = Limits::of(profile).words() {
+        text += &format!("  limits: {limits}\n");
     }
     if profile.auth == Auth::Password {
         text += "  asks for: the user's password\n";

@@ -62,6 +62,9 @@ fn profile(page: &mut String, line: &Line) {
     if let Some(until) = &line.until {
         put(page, "  until     ", &for_terminal(until.as_bytes()));
     }
+    if let Some(limits) = line.limits.words() {
+        put(page, "  limits    ", &limits);
+    }
     // Not wrapped: it is there to be copied.
     let _ = writeln!(page, "  try       {}", example(line));
 }
@@ -196,6 +199,7 @@ mod tests {
                 network: "private".into(),
                 home: "rw".into(),
                 until: Some("2027-02-15 23:59:59".into()),
+                limits: crate::listing::Limits { tasks: Some(200), ..Default::default() },
                 caps: CapSet::DOCKER,
                 may_add: CapList { all: false, names: caps("NET_ADMIN,SYS_PTRACE") },
                 ..Line::default()
@@ -211,6 +215,7 @@ netlab      isolated, you are root inside, own network
   holds     Docker's 14
   may add   NET_ADMIN, SYS_PTRACE
   until     2027-02-15 23:59:59
+  limits    200 processes and threads
   try       caplet run -p netlab --cap-add NET_ADMIN ip link set lo mtu 1400
 
 More? Ask: lab-admin@example.edu, room 2.14

@@ -1,5 +1,9 @@
 //! A part of the cgroup tree that is its user's (delegation, cgroups(7)) is frozen and starved by the user at will, with
-//! everybody in it: those who watch a session leave it.
+//! everybody in it: those who watch a session leave it. And sessions whose profile limits them have one of their own.
+
+mod own;
+
+pub use own::{Own, Place, bury, enter, kill_all};
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
