@@ -65,7 +65,7 @@ fn the_kernels_word_settles_what_the_rules_are_not_sure_of() {
     assert_eq!((&traced["refusals"][0]["thread"], &traced["refusals"][0]["during"]), (&Value::Null, &Value::Null));
 
     let own = ["nsenter", "--uts=/proc/self/ns/uts", "true"];
-    assert_eq!(refusal(&report(&why(&lab, "rules", &own)), "setns").2, false);
+    assert!(!refusal(&report(&why(&lab, "rules", &own)), "setns").2);
     let wanted = (r#"[["SYS_ADMIN"]]"#.to_owned(), "session".to_owned(), true, true);
     assert_eq!(refusal(&report(&why(&lab, "traced", &own)), "setns"), wanted);
     // A process of a process, beside others that are refused at the same time.
