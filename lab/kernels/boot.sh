@@ -8,7 +8,7 @@ kernel=$1 image=$2 payload=$3 results=$4 console=$5
 shift 5
 : >"$results"
 code=0
-timeout "${CAPLET_KERNELS_SECONDS:-3000}" qemu-system-x86_64 -machine q35 -accel "${ACCEL:-tcg,thread=multi}" -cpu max -smp 2 \
+timeout --foreground "${CAPLET_KERNELS_SECONDS:-3000}" qemu-system-x86_64 -machine q35 -accel "${ACCEL:-tcg,thread=multi}" -cpu max -smp 2 \
     -m "${MEMORY:-3072}" -nodefaults -no-user-config -display none -serial "file:$console" -serial "file:$results" -no-reboot \
     -device isa-debug-exit,iobase=0xf4,iosize=4 -drive "file=$image,if=virtio,format=raw,snapshot=on" \
     -drive "file=$payload,if=virtio,format=raw,readonly=on" -drive "file=$kernel/modules.img,if=virtio,format=raw,readonly=on" \
