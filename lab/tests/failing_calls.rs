@@ -199,8 +199,10 @@ fn fail_each_call(profile: &str) {
             }
             if !met {
                 unmet.push(format!("{point} {error}"));
+                // Of those who clean up behind a session: also what is left to clean up.
                 let waits = [libc::SYS_read, libc::SYS_poll, libc::SYS_ppoll, libc::SYS_recvfrom, libc::SYS_recvmsg];
-                if !waits.contains(&point.call) && point.call != libc::SYS_waitid {
+                let builds = ["0", "0.1"].contains(&point.process.as_str());
+                if builds && !waits.contains(&point.call) && point.call != libc::SYS_waitid {
                     odd.push(format!("{point} {error}: was never met"));
                 }
             }
