@@ -19,8 +19,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub type Made = Option<(i32, OwnedFd)>;
 
 const LIMIT: &str = "max_user_namespaces";
-/// What every user has a number of (user_namespaces(7), inotify(7), fanotify(7)). A session's are counted as those of whoever
-/// made its namespace, root, beside those of all other sessions and of root's own services.
+/// What every user has a number of (user_namespaces(7), inotify(7), fanotify(7)). A session's are counted as those of
+/// whoever made its namespace, root, beside those of all other sessions and of root's own services.
 const COUNTED: [&str; 4] =
     ["max_inotify_instances", "max_inotify_watches", "max_fanotify_groups", "max_fanotify_marks"];
 /// So many of them may one session have: a part of what there is.

@@ -64,10 +64,15 @@ fn lab() -> Option<&'static Lab> {
     shared(&LAB, machine)
 }
 
-/// A machine that has the controllers. One test at a time: the tree of cgroups is the whole machine's.
-fn bounded() -> Option<(&'static Lab, MutexGuard<'static, ()>)> {
+/// One test at a time that looks at the tree of cgroups: it is the whole machine's.
+fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A machine that has the controllers.
+fn bounded() -> Option<(&'static Lab, MutexGuard<'static, ()>)> {
+    let alone = alone();
     let lab = lab().filter(|lab| {
         let there = lab.inside(|| std::fs::read_to_string(format!("{TREE}/cgroup.controllers")).unwrap_or_default());
         let all = ["pids", "memory", "cpu"].iter().all(|name| there.split_ascii_whitespace().any(|word| word == *name));
@@ -130,6 +135,7 @@ fn limits_are_shown_to_whom_they_bind() {
 #[test]
 fn limits_that_cannot_be_had_are_a_refusal_and_leave_nothing() {
     let Some(lab) = machine().start() else { return };
+    let _alone = alone();
     let before = left(&lab);
     let run = "runuser -u alice -- caplet run --quiet -p lean echo ran";
     let hybrid = format!("mount -t tmpfs t {TREE}; mkdir {TREE}/unified; mount -t cgroup2 c {TREE}/unified\n{run}");

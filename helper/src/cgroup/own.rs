@@ -43,7 +43,8 @@ impl Place {
             std::fs::read_to_string("/proc/self/cgroup").map_err(|e| crate::hygiene::io("read own cgroup", &e))?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
         let needed = controllers(&limits);
-        let mut place = Self { parent: top()?, path: String::new(), limits };
+        let parent = top().map_err(|errno| none(format!("{} cannot be opened: {}", super::TREE, errno.desc())))?;
+        let mut place = Self { parent, path: String::new(), limits };
         let there = read(&place.parent, "cgroup.controllers").map_err(|errno| match errno {
             Errno::ENOENT => {
                 none(format!("{} is no cgroup v2; root: boot with systemd.unified_cgroup_hierarchy=1", super::TREE))
@@ -61,9 +62,7 @@ impl Place {
             if name == ".." {
                 return Err(none("the caller's cgroup is outside of what is mounted on this machine"));
             }
-            let next =
-                mount::openat2(&place.parent, name, libc::O_RDONLY | libc::O_DIRECTORY, mount::RESOLVE_NO_SYMLINKS)
-                    .map_err(call(format!("open cgroup {}/{name}", place.path)))?;
+            let next = folder(&place.parent, name).map_err(call(format!("open cgroup {}/{name}", place.path)))?;
             if !is_roots(&next)? {
                 break; // delegated: a user moves processes there at will
             }
@@ -207,13 +206,11 @@ pub fn kill_all(killer: &OwnedFd) {
 /// Takes the cgroup of a session away whose guard was killed, with whoever is left in it; whether it is gone.
 pub fn bury(path: &str, id: &str) -> bool {
     let Some((above, name)) = path.rsplit_once('/').filter(|(_, name)| *name == name_of(id)) else { return true };
-    let Ok(mut parent) = top() else { return true };
-    for name in above.split('/').filter(|name| !name.is_empty()) {
-        match folder(&parent, name) {
-            Ok(next) => parent = next,
-            Err(errno) => return errno == Errno::ENOENT,
-        }
-    }
+    let mut names = above.split('/').filter(|name| !name.is_empty());
+    let parent = match top().and_then(|top| names.try_fold(top, |above, name| folder(&above, name))) {
+        Ok(parent) => parent,
+        Err(errno) => return errno == Errno::ENOENT, // else it may be there, and its record has to stay
+    };
     if let Ok(own) = folder(&parent, name) {
         let killer = openat(&own, "cgroup.kill", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
         killer.iter().for_each(kill_all);
@@ -251,12 +248,11 @@ fn has(list: &str, name: &str) -> bool {
     list.split_ascii_whitespace().any(|word| word == name)
 }
 
-fn top() -> Result<OwnedFd, Error> {
-    mount::openat2(standard_cwd(), super::TREE, libc::O_RDONLY | libc::O_DIRECTORY, mount::RESOLVE_NO_SYMLINKS)
-        .map_err(|errno| none(format!("{} cannot be opened: {}", super::TREE, errno.desc())))
+fn top() -> Result<OwnedFd, Errno> {
+    folder(standard_cwd(), super::TREE)
 }
 
-fn folder(above: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+fn folder(above: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     mount::openat2(above, name, libc::O_RDONLY | libc::O_DIRECTORY, mount::RESOLVE_NO_SYMLINKS)
 }
 

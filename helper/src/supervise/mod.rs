@@ -1,5 +1,6 @@
-//! The processes around a command: the relay (the user's, in the caller's place), the guard (root's, without
-//! power), the watcher (root's, asleep), the tracer (root's, where `why` is traced), PID 1 of an isolated session, and the words between them.
+//! The processes around a command: the relay (the user's, in the caller's place), the guard (root's, without power), the
+//! watcher (root's, asleep), the tracer (root's, where `why` is traced), PID 1 of an isolated session, and the words
+//! between them.
 
 use crate::cgroup;
 use crate::sys::{Errno, capability, identity, process, terminal as tty};
