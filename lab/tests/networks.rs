@@ -248,7 +248,7 @@ fn nobody_speaks_for_somebody_else() {
     let mut third = Member::new(lab, "heidi", "lab", &[]);
     let (own, his) = (mallory.address.clone(), victim.address.clone());
     assert!(mallory.pings(&his) && third.pings(&his));
-    victim.run("tcpdump -i eth0 -n -U -w /tmp/seen >/dev/null 2>&1 & sleep 0.7");
+    victim.run("tcpdump -i eth0 -n -U -w /tmp/seen >/dev/null 2>&1 & until [ -s /tmp/seen ]; do sleep 0.05; done");
     // His address, a third one's, the gateway's; another MAC; a frame of each kind that only a gateway sends.
     let program = r#"
 import socket, struct, sys
@@ -284,8 +284,11 @@ for dst, src, kind, body in frames:
     let third_address = third.address.clone();
     let out = mallory.run(&format!("python3 /usr/local/lib/spoof.py {own} {third_address} {his} 172.17.254.254"));
     assert!(out.ends_with("code=0"), "{out}");
-    let seen =
-        victim.run("sleep 0.7; pkill -INT tcpdump; sleep 0.3; tcpdump -n -e -r /tmp/seen 2>/dev/null | grep -v ICMP");
+    // What is allowed was sent last: where it is there, so are those before it.
+    let seen = victim.run(
+        "shown() { tcpdump -n -e -r /tmp/seen 2>/dev/null | grep -v ICMP; }; \
+         for n in $(seq 100); do shown | grep -q '\\.2222: ' && break; sleep 0.1; done; pkill -INT tcpdump; shown",
+    );
     assert!(seen.contains(&format!("{own}.1 > {his}.2222")), "what is its own arrives: {seen}");
     for spoofed in
         ["1111", "1112", "1113", "1114", "1115", "is-at 02:ca:ac:11:fe:fe", "BOOTP", "802.1Q", "LLDP", "IP6", "router"]
