@@ -30,7 +30,7 @@ part() { # name, least seconds it needs, command...
 lab/build.sh || exit 2
 lab/cargo.sh test -q -p caplet-lab --no-run || exit 2
 # The files that the table names, but failing_calls, which comes alone and whole.
-mapfile -t files < <(grep -o '[a-z_]*::[a-z0-9_]*' lab/ATTACKS.md | sed 's/::.*//' | sort -u | grep -vxE 'policy|helper|shell|failing_calls')
+mapfile -t files < <(grep -oE '[a-z_]+::[a-z0-9_]+' lab/ATTACKS.md | sed 's/::.*//' | sort -u | grep -vxE 'policy|helper|shell|failing_calls')
 tests=()
 for file in "${files[@]}"; do tests+=(--test "$file"); done
 part attacks 60 lab/cargo.sh test -p caplet-lab --no-fail-fast --test catalogue "${tests[@]}" -- --nocapture
