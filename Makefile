@@ -36,8 +36,8 @@ hostile:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/hostile.sh
 
-# The lab tests on other kernels, under qemu: KERNELS="bullseye bookworm trixie sid selinux", QUICK=1, FULL=1, TESTS="claims".
-KERNELS ?= bullseye bookworm trixie sid selinux
+# The lab tests on other kernels, under qemu: KERNELS="bullseye bookworm trixie sid selinux systemd", QUICK=1, FULL=1, TESTS="claims".
+KERNELS ?= bullseye bookworm trixie sid selinux systemd
 kernels:
 	@lab/prepare.sh kernels
 	@lab/as-root.sh env KERNELS="$(KERNELS)" QUICK="$(QUICK)" FULL="$(FULL)" TESTS="$(TESTS)" lab/kernels.sh

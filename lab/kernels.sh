@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The lab tests on other kernels: boots Debian's under qemu, installs the real setuid helper there, runs them as its root
 # with all of root's capabilities, and prints a verdict and counts for each kernel. As root, on a Debian.
-# usage: lab/kernels.sh [KERNEL...]     KERNEL: a suite of Debian (bullseye bookworm trixie sid), or selinux
+# usage: lab/kernels.sh [KERNEL...]     KERNEL: a suite of Debian (bullseye bookworm trixie sid), or
+#   selinux (6.12 of trixie with SELinux enforcing), systemd (the same kernel with systemd and logind)
 #   (nothing)        the tests of what sessions are made of, on a machine with all their programs
 #   QUICK=1          a few tests on a small machine; what CI does
 #   FULL=1           all files of lab/tests; on an emulated processor an hour and more for each kernel
@@ -54,9 +55,9 @@ build() {
 
 # The machine's payload, in $work/payload.tar: what lies under build, tests and tree, and these settings.
 payload() { # tests...
-    cp lab/kernels/*.sh "$work/"
+    cp lab/kernels/{inside,logins,selinux-inside,systemd-inside}.sh "$work/"
     printf "tree='%s'\ntests='%s'\nslow=%s\nseconds=%s\n" "$PWD" "$*" "${SLOW:-6}" "${FILE_SECONDS:-1200}" >"$work/settings"
-    tar -C "$work" -cf "$work/payload.tar" build tests tree settings inside.sh selinux-inside.sh
+    tar -C "$work" -cf "$work/payload.tar" build tests tree settings inside.sh logins.sh selinux-inside.sh systemd-inside.sh
     truncate -s %512 "$work/payload.tar"
 }
 
@@ -80,7 +81,7 @@ verdict() { # kernel, exit code
 }
 
 kernels=("$@")
-[ $# -gt 0 ] || read -r -a kernels <<<"${KERNELS:-bullseye bookworm trixie sid selinux}"
+[ $# -gt 0 ] || read -r -a kernels <<<"${KERNELS:-bullseye bookworm trixie sid selinux systemd}"
 tests=$core
 [ -z "${QUICK:-}" ] || tests=$quick
 [ -z "${FULL:-}" ] || tests=${all[*]}
@@ -106,7 +107,11 @@ for kernel in "${kernels[@]}"; do
     suite=$kernel image=$kind these=("${tests[@]}") args=()
     case $kernel in
     bullseye) these=(old_kernel) ;;
-    selinux) INIT=/sbin/init suite=trixie image=selinux args=(security=selinux selinux=1 enforcing=1 systemd.mask=serial-getty@ttyS0.service systemd.show_status=1) these=() ;;
+    selinux | systemd)
+        INIT=/sbin/init suite=trixie image=systemd these=()
+        args=(lab_script="$kernel-inside.sh" systemd.mask=serial-getty@ttyS0.service systemd.show_status=1)
+        if [ "$kernel" = selinux ]; then args+=(security=selinux selinux=1 enforcing=1); fi
+        ;;
     esac
     lab/kernels/kernel.sh "$suite" "$cache/$suite" || exit 3
     disk=$(lab/kernels/image.sh "$image" "$cache") || exit 3

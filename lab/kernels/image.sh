@@ -3,7 +3,7 @@
 # there: a Debian of this machine's own suite, so that what is built here runs there.
 #   quick    what lab/kernels.sh's QUICK tests need
 #   full     everything that lab/prepare.sh installs for the lab tests
-#   selinux  systemd, sshd and Debian's SELinux policy, every file labelled
+#   systemd  systemd, logind, sshd and Debian's SELinux policy, every file labelled
 set -euo pipefail
 kind=${1:?kind} cache=${2:?cache}
 here=$(dirname "$0")
@@ -17,8 +17,8 @@ base="kmod mount passwd login procps util-linux iproute2 libc-bin"
 case $kind in
 quick) packages="$base strace python3 libcap2-bin sudo nftables iputils-ping keyutils" ;;
 full) packages="$base sudo libc6-dev $("$here/../prepare.sh" list test)" ;;
-selinux)
-    packages="$base systemd systemd-sysv dbus libpam-systemd openssh-server openssh-client selinux-policy-default selinux-utils policycoreutils auditd"
+systemd)
+    packages="$base systemd systemd-sysv dbus dbus-user-session libpam-systemd openssh-server openssh-client selinux-policy-default selinux-utils policycoreutils auditd"
     ;;
 *) echo "kernels: no image is called $kind" >&2 && exit 2 ;;
 esac
@@ -45,13 +45,13 @@ install -m 755 "$here/init" "$work/root/sbin/lab-init"
 install -m 755 "$here/run" "$work/root/sbin/lab-run"
 mkdir -p "$work/root/usr/lib/modules"
 echo machine >"$work/root/etc/hostname"
-if [ "$kind" = selinux ]; then
+if [ "$kind" = systemd ]; then
     cat >"$work/root/etc/systemd/system/lab.service" <<'UNIT'
 [Unit]
 After=multi-user.target ssh.service
 [Service]
 Type=oneshot
-ExecStart=/sbin/lab-run selinux-inside.sh
+ExecStart=/sbin/lab-run
 TimeoutStartSec=infinity
 UNIT
     ln -s ../lab.service "$work/root/etc/systemd/system/multi-user.target.wants/lab.service"

@@ -1,27 +1,10 @@
 #!/usr/bin/env bash
 # In a machine with systemd, sshd and SELinux enforcing (lab/kernels.sh selinux): an account with caplet-shell, logins over
 # ssh, `caplet run` in both scopes; what counts is what the kernel says of the processes. One line each, as inside.sh.
-set -uo pipefail
-failed=0
-check() { # name, command...
-    local name=$1
-    shift
-    if "$@" >/tmp/out 2>&1; then echo "passed selinux::$name"; else
-        echo "failed selinux::$name"
-        sed 's/^/| /' /tmp/out
-        failed=1
-    fi
-}
-echo "kernel $(uname -r)"
-echo "lsm $(cat /sys/kernel/security/lsm)"
-echo "bounding $(sed -n 's/^CapBnd:\t//p' /proc/self/status)"
-
-install -d -m 755 /usr/libexec/caplet /etc/caplet/policy.d
-install -m 755 /t/build/caplet /usr/bin/caplet
-ln -sf caplet /usr/bin/caplet-shell
-install -m 4755 /t/build/caplet-helper /usr/libexec/caplet/caplet-helper
-install -m 644 /t/tree/etc/pam.d/caplet.debian /etc/pam.d/caplet
-cat >/etc/caplet/policy.toml <<'POLICY'
+machine=selinux
+# shellcheck disable=SC1091
+. /t/logins.sh
+install_caplet <<'POLICY'
 [profile.netlab]
 users = ["alice", "bob"]
 login = true
@@ -36,21 +19,10 @@ users = ["bob"]
 scope = "host"
 caps = ["SYS_TIME"]
 POLICY
-chmod 640 /etc/caplet/policy.toml
-useradd -m -s /usr/bin/caplet-shell alice
-useradd -m -s /bin/bash bob
-for user in alice bob; do usermod -p "$(perl -e 'print crypt("of the lab", "\$6\$lab\$")')" $user; done
-printf '#!/bin/sh\necho of the lab\n' >/run/askpass
-chmod 755 /run/askpass
-ssh-keygen -A >/dev/null
+account alice /usr/bin/caplet-shell
+account bob /bin/bash
 restorecon -RF /usr/bin /usr/libexec/caplet /etc/caplet /etc/pam.d /home >/dev/null 2>&1
-systemctl restart ssh
-login() { # user, more words of ssh
-    local user=$1
-    shift
-    SSH_ASKPASS=/run/askpass SSH_ASKPASS_REQUIRE=force timeout 120 ssh -F none -o NumberOfPasswordPrompts=1 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-        -o LogLevel=ERROR "$user@127.0.0.1" "$@"
-}
+start_ssh
 says() { # user, command, then lines of `FIELD VALUE` that its output must have
     local user=$1 command=$2 line
     shift 2

@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# In a machine with systemd as PID 1 and of the cgroup tree (lab/kernels.sh systemd): what limits all of a session under
+# user-UID.slice, beside what systemd and logind do there. What counts is what the kernel says; one line each, as inside.sh.
+machine=systemd
+# shellcheck disable=SC1091
+. /t/logins.sh
+install_caplet <<'POLICY'
+[profile.course]
+users = ["alice"]
+login = true
+may_add = ["NET_ADMIN"]
+cgroup = { tasks = 60, memory = "96M", cpu = "50%" }
+
+[profile.kept]
+users = ["bob"]
+linger = true
+cgroup = { tasks = 40 }
+
+[profile.real]
+users = ["bob"]
+scope = "host"
+caps = ["SYS_NICE"]
+cgroup = { tasks = 40, memory = "96M", cpu = "50%" }
+POLICY
+account alice /usr/bin/caplet-shell
+account bob /bin/bash
+start_ssh
+tree=/sys/fs/cgroup
+slice() { echo "$tree/user.slice/user-$(id -u "$1").slice"; }
+folders() { find $tree -type d -name 'caplet-*'; }
+is() { # file, value
+    [ "$(cat "$1")" = "$2" ] || { echo "$1: $(cat "$1"), not $2"; return 1; }
+}
+until_true() { # seconds, command...
+    local end=$((SECONDS + $1))
+    shift
+    while ! "$@"; do
+        [ $SECONDS -lt $end ] || { echo "not in time: $*" && folders && return 1; }
+        sleep 0.3
+    done
+}
+field() { sed -n "s/^$1 //p" "$2"; } # of memory.events and the like
+none_left() { [ -z "$(folders)" ]; }
+one_there() { [ "$(folders | wc -l)" = 1 ] && folder=$(folders); }
+# A session that goes on until its standard input ends, which is descriptor 9 here.
+open_session() { # user, more words of ssh
+    rm -f /tmp/in && mkfifo /tmp/in
+    login "$@" </tmp/in >/tmp/said 2>&1 &
+    session=$!
+    exec 9>/tmp/in
+    until_true 60 one_there || { cat /tmp/said; return 1; }
+}
+close_session() {
+    exec 9>&-
+    wait $session
+    until_true 30 none_left
+}
+bounds() { # folder, tasks, memory, cpu
+    is "$1/pids.max" "$2" && is "$1/memory.max" "$3" && is "$1/cpu.max" "$4" && is "$1/memory.swap.max" 0
+}
+
+is_systemds() { [ "$(cat /proc/1/comm)" = systemd ] && [ -d $tree/user.slice ] && loginctl list-users; }
+check systemd_has_the_tree is_systemds
+
+inside_the_slice() {
+    open_session alice 'echo here; cat >/dev/null' || return 1
+    [ "$(dirname "$folder")" = "$(slice alice)" ] || { echo "$folder"; return 1; }
+    bounds "$folder" 60 $((96 << 20)) '50000 100000' || return 1
+    # The command is in there, and those who watch it are where logind put them.
+    local pid said
+    pid=$(pgrep -u alice -x cat) && said=$(cat /proc/"$pid"/cgroup) || return 1
+    [ "$said" = "0::${folder#"$tree"}/session" ] || { echo "$said"; return 1; }
+    pid=$(pgrep -o caplet-helper) && grep -q "/user-$(id -u alice).slice/session-.*\.scope$" /proc/"$pid"/cgroup
+}
+check a_login_is_limited_in_its_users_slice inside_the_slice
+
+# The session of that check goes on through the next ones.
+systemd_leaves_it() {
+    systemctl daemon-reload
+    systemctl set-property --runtime "user-$(id -u alice).slice" TasksMax=200 MemoryMax=1G CPUWeight=50 || return 1
+    is "$(slice alice)/pids.max" 200 || return 1
+    # And nothing of it again: systemd takes the controllers away that no unit of its own wants.
+    rm -rf /run/systemd/system.control/user-*.slice.d
+    systemctl daemon-reload
+    systemctl set-property --runtime "user-$(id -u alice).slice" MemoryAccounting=no TasksAccounting=no CPUAccounting=no || return 1
+    systemctl daemon-reexec
+    sleep 2
+    bounds "$folder" 60 $((96 << 20)) '50000 100000'
+}
+check what_systemd_does_to_the_slice_leaves_the_limits systemd_leaves_it
+check a_session_ends_with_its_login_and_so_does_its_cgroup close_session
+
+the_slice_holds() {
+    systemctl set-property --runtime "user-$(id -u alice).slice" TasksMax=30 || return 1
+    open_session alice 'for n in $(seq 50); do sleep 60 & done 2>/tmp/x; cat >/dev/null' || return 1
+    enough() { [ "$(cat "$(slice alice)/pids.current")" -ge 28 ]; }
+    until_true 60 enough || return 1
+    [ "$(cat "$folder/pids.current")" -lt 30 ] || { cat "$folder/pids.current"; return 1; }
+    close_session
+    rm -rf /run/systemd/system.control/user-*.slice.d
+    systemctl daemon-reload
+}
+check what_limits_all_of_a_user_goes_on_doing_so the_slice_holds
+
+bomb() {
+    open_session alice bash -c "'f() { f | f & }; (f 2>/dev/null) & cat >/dev/null'" || return 1
+    refused() { [ "$(($(field max "$folder/pids.events") + $(field max "$folder/session/pids.events")))" -gt 0 ]; }
+    until_true 60 refused || return 1
+    [ "$(cat "$folder/pids.current")" -le 60 ] || return 1
+    [ "$(login bob echo well)" = well ] || { echo "nobody else comes in"; return 1; }
+    # Somebody who would leave this to logind: it ends who watches, and what they watched ends with them.
+    loginctl terminate-user alice || return 1
+    gone() { ! pgrep -u alice; }
+    until_true 120 gone && exec 9>&- && wait $session
+    until_true 30 none_left
+}
+check a_fork_bomb_is_bounded_and_logind_ends_it bomb
+
+hog() {
+    local out
+    out=$(login alice 'perl -e "\$x = q(a) x (256 << 20); print q(had it)"; echo hog $?; echo still here' 2>/dev/null)
+    [ "$out" = $'hog 137\nstill here' ] || { echo "$out"; return 1; }
+    until_true 30 none_left
+}
+check a_memory_hog_is_killed_in_its_own_session hog
+
+# A unit of the user's own manager is in a part of the tree that is the user's: the session is above it.
+by_the_users_manager() {
+    local words='export XDG_RUNTIME_DIR=/run/user/$(id -u); exec systemd-run --user --quiet --wait --collect --pipe'
+    open_session bob "$words caplet run --quiet -p kept sh -c 'cat >/dev/null'" || return 1
+    [ "$(dirname "$folder")" = "$(slice bob)" ] || { echo "$folder"; return 1; }
+    is "$folder/pids.max" 40 || return 1
+    local pid
+    pid=$(pgrep -u bob -x cat) || return 1
+    [ "$(cat /proc/"$pid"/cgroup)" = "0::${folder#"$tree"}/session" ] || return 1
+    ! runuser -u bob -- sh -c "echo $pid >$(slice bob)/user@$(id -u bob).service/cgroup.procs" || { echo "left"; return 1; }
+    close_session
+}
+check a_unit_of_the_users_manager_is_limited_outside_of_it by_the_users_manager
+
+host_scope() {
+    open_session bob "caplet run --quiet -p real sh -c 'cat >/dev/null'" || return 1
+    [ "$(dirname "$folder")" = "$(slice bob)" ] || { echo "$folder"; return 1; }
+    bounds "$folder" 40 $((96 << 20)) '50000 100000' || return 1
+    close_session
+}
+check host_scope_is_limited_too host_scope
+
+lingers() {
+    login bob 'caplet run --quiet -p kept sh -c "setsid sleep 4713 >/dev/null 2>&1 & echo gone"' || return 1
+    one_there || { folders; return 1; }
+    logged_out() { ! loginctl list-sessions --no-legend | grep -q bob || loginctl list-sessions --no-legend | grep bob | grep -q closing; }
+    until_true 60 logged_out || loginctl list-sessions
+    systemctl daemon-reload
+    is "$folder/pids.max" 40 && pgrep -x sleep || return 1
+    caplet end "${folder##*-}" || return 1
+    until_true 30 none_left
+}
+check what_lingers_stays_limited_after_the_logout lingers
+
+# From a service of the machine's, as cron is one.
+by_a_service() {
+    systemd-run --quiet --unit of-bob -p User=bob -p StandardInput=tty-force -p TTYPath=/dev/tty9 caplet run --quiet -p kept sleep 4714 || return 1
+    until_true 30 one_there || { journalctl -u of-bob --no-pager | tail -5; return 1; }
+    [ "$(dirname "$folder")" = "$tree/system.slice" ] || { echo "$folder"; return 1; }
+    is "$folder/pids.max" 40 || return 1
+    systemctl stop of-bob || return 1
+    gone() { ! pgrep -x sleep; }
+    until_true 30 gone && until_true 30 none_left
+}
+check a_service_s_session_is_in_the_slice_of_services by_a_service
+
+# Nobody is in any more: systemd takes the user's slice away.
+slice_gone() { [ ! -d "$(slice alice)" ] && [ ! -d "$(slice bob)" ]; }
+check the_slices_go_when_their_users_are_gone until_true 90 slice_gone
+quiet() { ! journalctl -b --no-pager -q _PID=1 | grep -iE 'caplet.*(fail|refus|busy)|failed to (kill|remove|trim|enable).*(cgroup|controller)'; }
+check systemd_has_nothing_to_complain_of quiet
+exit $failed
