@@ -36,6 +36,17 @@ users = ["alice"]
 user = "root"
 may_add = ["ALL"]
 home = "ro"
+
+[profile.unfiltered]
+users = ["alice"]
+may_add = ["ALL"]
+seccomp = "none"
+
+[profile.unfiltered-zero]
+users = ["alice"]
+user = "root"
+may_add = ["ALL"]
+seccomp = "none"
 "#;
 
 fn lab() -> Option<&'static Lab> {
@@ -257,11 +268,16 @@ fn the_kernels_own_switches_and_secrets_stay_the_hosts() {
 fn a_session_with_every_capability_cannot_allow_itself_user_namespaces() {
     let Some(lab) = lab() else { return };
     let line = "echo 100 > /proc/sys/user/max_user_namespaces; unshare -Ur grep CapEff /proc/self/status";
-    for profile in ["own", "zero", "subs"] {
+    for profile in ["own", "zero", "subs", "unfiltered", "unfiltered-zero"] {
         let drop = ["--cap-add", "ALL", "--cap-drop", "SYS_ADMIN,NET_ADMIN"];
         let words = [&["caplet", "run", "--quiet", "-p", profile], &drop[..], &["sh", "-c", line]].concat();
         let out = lab.run_as("alice", words);
         assert!(!out.out().contains("CapEff"), "{profile}: {out}");
+        // Without the filter it is the limit that holds.
+        assert!(
+            !profile.starts_with("unfiltered") || out.err().contains("No space left on device"),
+            "{profile}: {out}"
+        );
     }
 }
 

@@ -290,6 +290,36 @@ mod tests {
     }
 
     #[test]
+    fn sets_with_a_name_are_these() {
+        let set = |names: &[&str]| CapSet::from_iter(names.iter().map(|name| cap(name)));
+        assert_eq!(CapSet::NETWORK, set(&["NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"]));
+        assert_eq!(cap("NET_ADMIN").to_string(), "NET_ADMIN");
+    }
+
+    #[test]
+    fn a_slip_is_an_insertion_a_deletion_another_letter_or_a_swap() {
+        for (a, b, slips) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("ab", "", 2),
+            ("kill", "kill", 0),
+            ("kil", "kill", 1),
+            ("kiill", "kill", 1),
+            ("kull", "kill", 1),
+            ("ikll", "kill", 1),
+            ("kill", "klil", 1),
+            ("abcd", "badc", 2),
+            ("abc", "cab", 2),
+            ("kitten", "sitting", 3),
+            ("abab", "baba", 2),
+            ("xaby", "xcdy", 2),
+        ] {
+            let of = |text: &str| text.chars().collect::<Vec<_>>();
+            assert_eq!(distance(&of(a), &of(b)), slips, "{a} {b}");
+        }
+    }
+
+    #[test]
     fn one_name_in_every_way_docker_and_podman_take_it() {
         for text in [
             "NET_ADMIN",

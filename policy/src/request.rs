@@ -412,7 +412,9 @@ mod tests {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
         assert_eq!(refused(&["run", "--line=x", "--", "id"]), "a line for the shell, and a command");
         assert_eq!(refused(&["run", "--dash", "--", "id"]), "a command is no login shell");
-        assert_eq!(refused(&["list", "--login"]), "list takes no capabilities and no command");
+        for flag in ["--add=KILL", "--drop=KILL", "--privileged", "--login", "--tied", "--dash"] {
+            assert_eq!(refused(&["list", flag]), "list takes no capabilities and no command", "{flag}");
+        }
     }
 
     #[test]

@@ -18,9 +18,6 @@ pub fn root_equivalents(set: CapSet) -> CapSet {
     if set.contains_all(TRACING) { alone.union(TRACING) } else { alone }
 }
 
-/// NET_BIND_SERVICE, NET_BROADCAST, NET_ADMIN, NET_RAW: they need a network namespace of the session's own.
-const OF_THE_NETWORK: CapSet = CapSet::from_bits(0b1111 << 10);
-
 /// Complains of what does not fit together. `name` is where the profile's name stands.
 pub(super) fn check(sink: &mut Sink, profile: &Profile, lans: &[Lan], name: Range<usize>, table: &DeTable<'_>) {
     let value_of = |key| table.get(key).map_or(name.clone(), |value| value.span());
@@ -49,7 +46,7 @@ pub(super) fn check(sink: &mut Sink, profile: &Profile, lans: &[Lan], name: Rang
     }
     if profile.scope == Scope::Isolated && profile.network == Network::Host {
         each_capability(table, "may_add", |span, caps, _| {
-            let caps = caps.intersection(OF_THE_NETWORK);
+            let caps = caps.intersection(CapSet::NETWORK);
             if !caps.is_empty() {
                 let complaint = Complaint::new(format!("{caps} can do nothing with network = \"host\""));
                 let complaint = complaint.help("with network = \"private\" the session has a network of its own");

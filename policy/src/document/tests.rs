@@ -515,6 +515,13 @@ fn broken_toml_is_complained_of_once_and_without_guesses() {
         faults("[profile.a]\nusers = ['x'\ncaps = ['docker']\n[profile.b]\ncapz = 1\n"),
         ["2:9+1 this list has no end | a \"]\" is missing"]
     );
+    // Of other files all is told, and of this one what stands before it.
+    let found = bad(&["[profile.a]\nusers = ['x'\n", "[profile.b]\nusers = ['*']\nlogin = 1\n"]).faults;
+    assert_eq!(
+        found.iter().map(|f| (f.file.as_str(), f.line)).collect::<Vec<_>>(),
+        [("policy.toml", 2), ("policy.d/1.toml", 3)]
+    );
+    assert_eq!(faults("[profile.a]\nlogin = 1\nusers = ['x'")[0], "2:9+1 login must be true or false, not an integer");
     assert_eq!(faults("[profile.a]\nusers = ['x'")[0], "2:9+1 this list has no end | a \"]\" is missing");
     assert!(!faults("\0").is_empty() && !faults("[profile.a]\nusers = ['a\0']").is_empty());
 }
