@@ -4,7 +4,9 @@
 #![warn(missing_docs)]
 
 use nix::errno::Errno;
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// What a traced thread reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +237,29 @@ pub fn run_beside(pid: i32) {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(processor, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
+    }
+}
+
+/// Becomes that program, with SIGPIPE as it was before Rust's start; only the error comes back. std's `exec` is
+/// execvp(3), which hands a file that the kernel does not know (ENOEXEC) to `/bin/sh` in glibc, and not in musl.
+pub fn execute(path: &OsStr, argv0: &OsStr, arguments: &[OsString]) -> Errno {
+    let text = |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| Errno::EINVAL);
+    let words: Result<Vec<_>, _> =
+        [argv0].into_iter().chain(arguments.iter().map(OsString::as_os_str)).map(text).collect();
+    match (text(path), words) {
+        (Ok(path), Ok(words)) => {
+            // SAFETY: signal(2) with no handler of ours.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            match nix::unistd::execv(&path, &words) {
+                Ok(never) => match never {},
+                Err(errno) => {
+                    // SAFETY: as above.
+                    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+                    errno
+                }
+            }
+        }
+        _ => Errno::EINVAL,
     }
 }
 

@@ -60,6 +60,22 @@ fn seconds(civil: Civil) -> i64 {
 mod tests {
     use super::*;
 
+    fn at(day: u8, hour: u8) -> Civil {
+        Civil { year: 1970, month: 1, day, hour, minute: 0, second: 0 }
+    }
+
+    #[test]
+    fn only_what_is_after_in_every_zone_is_after() {
+        let (local, unix) = (|day, hour| Moment::Local(at(day, hour)), |hours: i64| Moment::Unix(hours * 3600));
+        assert!(
+            !after(local(2, 0), local(2, 0)) && after(local(2, 1), local(2, 0)) && !after(local(2, 0), local(2, 1))
+        );
+        assert!(!after(unix(9), unix(9)) && after(unix(10), unix(9)) && !after(unix(8), unix(9)));
+        // Noon of the second day is the 36th hour in UTC, and 14 hours sooner or later at the very most.
+        assert!(!after(local(2, 12), unix(22)) && after(local(2, 12), unix(21)) && !after(local(2, 12), unix(90)));
+        assert!(!after(unix(50), local(2, 12)) && after(unix(51), local(2, 12)) && !after(unix(0), local(2, 12)));
+    }
+
     fn read(text: &str, end_of_day: bool) -> Moment {
         moment(DeValue::parse(text).unwrap().get_ref(), end_of_day).unwrap()
     }

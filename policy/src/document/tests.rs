@@ -258,6 +258,8 @@ fn wrong_types_say_what_to_write() {
     assert_eq!(isolated("max_sessions = 1.5"), ["3:16+3 max_sessions must be an integer, not a number with a point"]);
     assert_eq!(isolated("network = {}"), ["3:11+2 network must be a string, not a table"]);
     assert_eq!(isolated("limits = { core = true }"), ["3:19+4 core must be an integer or a string, not true or false"]);
+    let kept = |line: &str| good(&format!("[profile.a]\nusers = ['x']\n{line}\n")).profiles[0].groups_keep.clone();
+    assert_eq!(kept("groups_keep = 'all'"), GroupsKeep::All);
     assert_eq!(isolated("groups_keep = 'none'"), ["3:15+6 groups_keep must be \"all\" or a list of groups"]);
     assert_eq!(
         isolated("valid_until = '2027-02-15'"),
@@ -827,4 +829,19 @@ fn a_network_may_have_ipv6_too() {
     );
     let two = "[network.a]\nsubnet = \"10.1.0.0/16\"\nsubnet6 = \"fd00::/32\"\n[network.b]\nsubnet = \"10.2.0.0/16\"\nsubnet6 = \"fd00:0:7::/64\"\n";
     assert_eq!(faults(two), ["4:10+1 subnet6 overlaps that of network \"a\""]);
+}
+
+#[test]
+fn a_profile_needs_pam_for_a_password_an_account_and_a_session() {
+    for (lines, needs) in [
+        ("", false),
+        ("auth = 'password'", true),
+        ("auth = 'none'", false),
+        ("pam_account = true", true),
+        ("pam_session = true", true),
+        ("auth = 'none'\npam_account = false\npam_session = false", false),
+    ] {
+        let document = good(&format!("[profile.a]\nusers = ['x']\n{lines}\n"));
+        assert_eq!(document.profiles[0].needs_pam(), needs, "{lines}");
+    }
 }

@@ -69,15 +69,12 @@ fn execute(command: &[OsString], exact: bool) -> i32 {
     if word.is_empty() {
         return libc::ENOENT;
     }
-    let attempt = |path: &Path| {
-        let error = Command::new(path).arg0(word).args(&command[1..]).exec();
-        match error.raw_os_error().unwrap_or(libc::EIO) {
-            libc::ENOEXEC if !exact => {
-                let error = Command::new("/bin/sh").arg0("sh").arg(path).args(&command[1..]).exec();
-                error.raw_os_error().unwrap_or(libc::EIO)
-            }
-            errno => errno,
+    let attempt = |path: &Path| match trace::execute(path.as_os_str(), word, &command[1..]) {
+        Errno::ENOEXEC if !exact => {
+            let words = [&[path.as_os_str().to_owned()], &command[1..]].concat();
+            trace::execute(OsStr::new("/bin/sh"), OsStr::new("sh"), &words) as i32
         }
+        errno => errno as i32,
     };
     if word.as_bytes().contains(&b'/') {
         return attempt(Path::new(word));
