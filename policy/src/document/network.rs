@@ -356,3 +356,7 @@ impl std::fmt::Display for Subnet {
         write!(f, "{}/{}", self.address, self.prefix)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
