@@ -8,6 +8,7 @@ use crate::plan::Plan;
 use crate::seccomp;
 use crate::supervise::guard::Started;
 use crate::supervise::wire;
+use crate::sys::capability;
 use crate::sys::mount::{self, Attributes, NOSUID};
 use crate::sys::process::{self, Fork};
 use crate::sys::standard_cwd;
@@ -34,7 +35,6 @@ pub fn start(plan: Plan, cgroup: Option<&cgroup::Own>) -> Result<Started, Error>
             process::exit_now(error.code())
         }
         Fork::Parent(pid) => {
-            cgroup::leave_the_users(); // the command stays where its caller is
             let pidfd = process::pidfd_open(pid).map_err(|errno| {
                 let _ = process::kill(pid, libc::SIGKILL);
                 call("pidfd_open")(errno)
@@ -54,6 +54,8 @@ fn become_command(plan: Plan, guard: &OwnedFd) -> Error {
         }
         seccomp::refuse_terminal_input()?;
         capset::become_target(&target)?;
+        // The change of ids may have made it what fs.suid_dumpable says, and descriptors of root's are still open.
+        capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
         if user_keyring {
             process::link_user_keyring(); // whose it is, the ids say that now are the user's
         }

@@ -81,9 +81,6 @@ pub fn start(plan: Plan, person: &Person, around: Around<'_>, uplink: Option<Upl
         process::exit_now(error.code())
     };
     drop(theirs);
-    if real {
-        cgroup::leave_the_users(); // the session stays where its caller is
-    }
     let build = || {
         let place = plug.map(|plug| plug.connect(pid, person.uid)).transpose()?;
         if let (Some(Place { at: At::Port(port), .. }), Some(watcher)) = (&place, watcher) {

@@ -1,9 +1,9 @@
 //! The session's namespaces and its first process in them.
 //!
-//! Where the grant holds CAP_SYS_RESOURCE a user namespace stands around the session's, with room for one: who holds it
-//! in its own namespace writes any limit of that one (`/proc/sys/user`, user_namespaces(7)), but every level counts, and
-//! the level above is nobody's. Else a session with `ALL` could raise `max_user_namespaces` again, and undo `--cap-drop`
-//! in a namespace below its own.
+//! Where the grant holds CAP_SYS_RESOURCE a user namespace stands around the session's, with room for one, or for a part
+//! of root's (`nested_userns`): who holds it in its own namespace writes any limit of that one (`/proc/sys/user`,
+//! user_namespaces(7)), but every level counts, and the level above is nobody's. Else a session with `ALL` could raise
+//! `max_user_namespaces` again, and undo `--cap-drop` in a namespace below its own, or take all that is counted as root's.
 
 use crate::cgroup;
 use crate::error::{Error, OURS, call};
@@ -44,8 +44,10 @@ impl Share {
     /// In the namespace that counts. `proc` is an open `/proc`.
     pub fn of(isolation: &Isolation, proc: &OwnedFd) -> Result<Self, Error> {
         let namespaces = if isolation.makes_namespaces { &NAMESPACES[..] } else { &[] };
-        let mut parts = Vec::with_capacity(COUNTED.len() + namespaces.len());
-        for name in COUNTED.iter().chain(namespaces) {
+        // Else there are none below the session's: `limit`.
+        let users = if isolation.nested { &[LIMIT][..] } else { &[] };
+        let mut parts = Vec::with_capacity(COUNTED.len() + NAMESPACES.len() + 1);
+        for name in COUNTED.iter().chain(namespaces).chain(users) {
             match read_limit(proc, name) {
                 Ok(all) => parts.push((*name, (all / PART).max(1).to_string())),
                 Err(Errno::ENOENT) => {} // a kernel without it
@@ -149,7 +151,9 @@ fn in_between(
     entrance.map_or(Ok(()), cgroup::enter)?;
     if isolation.ceiling {
         share.set(proc)?;
-        limit(proc, "1")?;
+        if !isolation.nested {
+            limit(proc, "1")?;
+        }
     }
     let made = process::clone_into(isolation.namespaces, true).map_err(|errno| refused(proc, errno))?;
     mapped(made, isolation, proc)

@@ -316,7 +316,7 @@ impl Isolation {
             hostname: profile.hostname.clone(),
             nested: profile.nested_userns,
             makes_namespaces: profile.nested_userns || grant.caps().bits() & SYS_ADMIN != 0,
-            ceiling: power == Power::Setuid && !profile.nested_userns && grant.caps().bits() & SYS_RESOURCE != 0,
+            ceiling: power == Power::Setuid && grant.caps().bits() & SYS_RESOURCE != 0,
             private_network,
             dns: grant.lan().map(|lan| lan.dns.clone()).unwrap_or_default(),
             linger: profile.linger,

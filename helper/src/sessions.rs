@@ -31,6 +31,7 @@ pub fn end(id: &str) -> Result<(), Error> {
     let found = found.ok_or_else(|| Error::NoSession(id.into()))?;
     let guard = process_of(found, "guard").ok_or_else(|| Error::NotYetRunning(id.into()))?;
     process::pidfd_signal(&guard, libc::SIGTERM).map_err(call("pidfd_send_signal"))?;
+    let _ = process::pidfd_signal(&guard, libc::SIGCONT);
     let mut over = [PollFd::new(guard.as_fd(), PollFlags::POLLIN)];
     if let Ok(1) = poll(&mut over, PollTimeout::from(PATIENCE)) {
         return Ok(());

@@ -408,21 +408,31 @@ fn what_is_counted_as_roots_is_not_one_sessions_alone() {
     lab.write("/root/take.c", TAKE, 0o644, "root");
     lab.root("cc -O2 -Wall -Werror -o /usr/local/bin/take /root/take.c");
     let all: u64 = lab.read("/proc/sys/fs/inotify/max_user_instances").trim().parse().expect("a number");
-    let out = |extra: &[&str]| {
-        let words = [&["caplet", "run", "--quiet", "-p", "parts"], extra, &["take"]].concat();
-        lab.run_as("alice", words).expect_ok().out()
-    };
     lab.write(
         "/etc/caplet/policy.d/parts.toml",
-        "[profile.parts]\nusers = [\"alice\"]\nmay_add = [\"ALL\"]\n",
+        "[profile.parts]\nusers = [\"alice\"]\nmay_add = [\"ALL\"]\n\
+         [profile.nested]\nusers = [\"alice\"]\nmay_add = [\"ALL\"]\nnested_userns = true\n",
         0o640,
         "root",
     );
-    for extra in [&[][..], &["--cap-add", "ALL"]] {
-        let out = out(extra);
-        let numbers: Vec<u64> = out.lines().map(|n| n.parse().expect("a number")).collect();
-        assert!(numbers[0] <= all / 4 && numbers[0] > 0, "{extra:?}: {out} of {all}");
-        assert!(numbers[1] <= 64, "{extra:?}: {out}");
+    for profile in ["parts", "nested"] {
+        for extra in [&[][..], &["--cap-add", "ALL"]] {
+            let words = [&["caplet", "run", "--quiet", "-p", profile], extra, &["take"]].concat();
+            let out = lab.run_as("alice", words).expect_ok().out();
+            let numbers: Vec<u64> = out.lines().map(|n| n.parse().expect("a number")).collect();
+            assert!(numbers[0] <= all / 4 && numbers[0] > 0, "{profile} {extra:?}: {out} of {all}");
+            assert!(numbers[1] <= 64, "{profile} {extra:?}: {out}");
+        }
     }
+    // And of user namespaces, where it may make some.
+    let limit = "/proc/sys/user/max_user_namespaces";
+    let all: u64 = lab.read(limit).trim().parse().expect("a number");
+    let part: u64 = lab
+        .run_as("alice", ["caplet", "run", "--quiet", "-p", "nested", "cat", limit])
+        .expect_ok()
+        .out()
+        .parse()
+        .expect("a number");
+    assert!(part <= all / 4 && part > 0, "{part} of {all}");
     lab.root("rm /etc/caplet/policy.d/parts.toml");
 }

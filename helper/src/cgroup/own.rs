@@ -14,14 +14,19 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Where sessions' cgroups stand whose callers are at the top of the tree. It stays.
 const UNDER_TOP: &str = "caplet";
 /// Where the processes are.
 const CHILD: &str = "session";
-/// How often a killed session's folders are tried to be removed, and how long each waits, in milliseconds.
-const TRIES: u32 = 40;
+/// How often it is waited until a killed session's folders can be removed, and how long each time, in milliseconds.
+const PAUSES: u32 = 40;
 const PAUSE: u16 = 5;
+/// For all of others' that a process finds, together: what a user keeps from ending (a FUSE file system that never
+/// answers) holds up nobody for long.
+static FOR_OTHERS: AtomicU32 = AtomicU32::new(PAUSES);
 
 fn none(why: impl Into<String>) -> Error {
     Error::NoLimits(why.into())
@@ -38,37 +43,44 @@ pub struct Place {
 
 impl Place {
     /// Refuses before anything of a session is built.
-    pub fn prepare(limits: Cgroup) -> Result<Self, Error> {
+    pub fn prepare(mut limits: Cgroup) -> Result<Self, Error> {
         let own =
             std::fs::read_to_string("/proc/self/cgroup").map_err(|e| crate::hygiene::io("read own cgroup", &e))?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        let needed = controllers(&limits);
         let parent = top().map_err(|errno| none(format!("{} cannot be opened: {}", super::TREE, errno.desc())))?;
-        let mut place = Self { parent, path: String::new(), limits };
-        let there = read(&place.parent, "cgroup.controllers").map_err(|errno| match errno {
+        let there = read(&parent, "cgroup.controllers").map_err(|errno| match errno {
             Errno::ENOENT => {
                 none(format!("{} is no cgroup v2; root: boot with systemd.unified_cgroup_hierarchy=1", super::TREE))
             }
             errno => call(format!("read {}/cgroup.controllers", super::TREE))(errno),
         })?;
+        let mut place = Self { parent, path: String::new(), limits };
+        let (mut way, mut below) = (Vec::new(), String::new());
+        let mut names = own.split('/').filter(|name| !name.is_empty()).peekable();
+        while let Some(name) = names.next() {
+            if name == ".." {
+                return Err(none("the caller's cgroup is outside of what is mounted on this machine"));
+            }
+            let next = folder(&place.parent, &format!("{below}{name}"))
+                .map_err(call(format!("open cgroup {}/{below}{name}", place.path)))?;
+            // Not where the caller is, and not what is delegated: a user moves processes there at will.
+            if below.is_empty() && names.peek().is_some() && is_roots(&next)? {
+                let next = Self { parent: next, path: format!("{}/{name}", place.path), limits };
+                way.push(std::mem::replace(&mut place, next));
+            } else {
+                // What is left out on the way limits the session too.
+                limits = no_more_than(limits, &next)?;
+                below = format!("{below}{name}/");
+            }
+        }
+        place.limits = limits;
+        let needed = controllers(&limits);
         if let Some(missing) = needed.iter().find(|name| !has(&there, name)) {
             return Err(none(format!(
                 "this machine's cgroup v2 has no controller \"{missing}\" (cgroup v1 may hold it)"
             )));
         }
-        place.turn_on(&needed)?;
-        let above = own.rsplit_once('/').map(|(above, _)| above).unwrap_or_default();
-        for name in above.split('/').filter(|name| !name.is_empty()) {
-            if name == ".." {
-                return Err(none("the caller's cgroup is outside of what is mounted on this machine"));
-            }
-            let next = folder(&place.parent, name).map_err(call(format!("open cgroup {}/{name}", place.path)))?;
-            if !is_roots(&next)? {
-                break; // delegated: a user moves processes there at will
-            }
-            place = Self { parent: next, path: format!("{}/{name}", place.path), ..place };
-            place.turn_on(&needed)?;
-        }
+        way.iter().chain([&place]).try_for_each(|place| place.turn_on(&needed))?;
         if !place.path.is_empty() {
             return Ok(place);
         }
@@ -113,7 +125,7 @@ impl Place {
             .map_err(|errno| none(format!("none can be made in {}{}: {}", super::TREE, self.path, errno.desc())))?;
         self.furnish(&name)
             .inspect_err(|_| {
-                let _ = remove(&self.parent, &name);
+                let _ = remove(&self.parent, &name, &AtomicU32::new(PAUSES));
             })
             .map(|(entrance, killer)| Own { parent: self.parent, name, entrance, killer })
     }
@@ -147,6 +159,29 @@ impl Place {
 
 /// cpu.max's period, in microseconds: the kernel's own default.
 const PERIOD: u64 = 100_000;
+
+/// The lesser of each, where that folder has limits of its own.
+fn no_more_than(limits: Cgroup, folder: &OwnedFd) -> Result<Cgroup, Error> {
+    let text = |name: &str| match read(folder, name) {
+        Ok(text) => Ok(text),
+        Err(Errno::ENOENT) => Ok(String::new()), // the controller is not on there
+        Err(errno) => Err(call(format!("read {name} of the caller's cgroup"))(errno)),
+    };
+    Ok(least(limits, &text("pids.max")?, &text("memory.max")?, &text("cpu.max")?))
+}
+
+/// "max" is no limit; cpu.max is a time and the period in which it may be used.
+fn least(limits: Cgroup, tasks: &str, memory: &str, cpu: &str) -> Cgroup {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let cpu = cpu.trim().split_once(' ').and_then(|(time, period)| Some((number(time)?, number(period)?)));
+    let cpu = cpu.map(|(time, period)| time.saturating_mul(100).checked_div(period).unwrap_or(u64::MAX).max(1));
+    Cgroup {
+        tasks: limits.tasks.into_iter().chain(number(tasks).map(narrow)).min(),
+        memory: limits.memory.into_iter().chain(number(memory)).min(),
+        cpu: limits.cpu.into_iter().chain(cpu.map(narrow)).min(),
+    }
+}
 
 /// Memory that a limit drives out to disk is the whole machine's loss. A kernel without swap has no such file.
 fn no_swap(folder: &OwnedFd) -> Result<(), Error> {
@@ -189,7 +224,7 @@ impl Own {
     /// Kills whoever is left in it and takes it away; whether it is gone.
     pub fn remove(&self) -> bool {
         kill_all(&self.killer);
-        remove(&self.parent, &self.name)
+        remove(&self.parent, &self.name, &AtomicU32::new(PAUSES))
     }
 }
 
@@ -215,24 +250,24 @@ pub fn bury(path: &str, id: &str) -> bool {
         let killer = openat(&own, "cgroup.kill", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
         killer.iter().for_each(kill_all);
     }
-    remove(&parent, name)
+    remove(&parent, name, &FOR_OTHERS)
 }
 
-fn remove(parent: &OwnedFd, name: &str) -> bool {
+fn remove(parent: &OwnedFd, name: &str, pauses: &AtomicU32) -> bool {
     let gone = |path: &str| match unlinkat(parent, path, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Some(true),
         // The last of it are still ending.
         Err(Errno::EBUSY | Errno::EINTR | Errno::EAGAIN) => None,
         Err(_) => Some(false),
     };
-    for _ in 0..TRIES {
+    loop {
         match (gone(&format!("{name}/{CHILD}")), gone(name)) {
             (Some(true), Some(true)) => return true,
             (Some(false), _) | (_, Some(false)) => return false,
+            _ if pauses.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() => return false,
             _ => drop(poll(&mut [], PAUSE)),
         }
     }
-    false
 }
 
 fn name_of(id: &str) -> String {
@@ -293,14 +328,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_gets_more_than_where_they_came_from() {
+        let limits = |tasks, memory, cpu| Cgroup { tasks, memory, cpu };
+        let asked = limits(Some(100), None, Some(150));
+        assert_eq!(least(asked, "max\n", "max\n", "max 100000\n"), asked);
+        assert_eq!(least(asked, "", "", ""), asked);
+        assert_eq!(least(asked, "40\n", "1048576\n", "50000 100000\n"), limits(Some(40), Some(1 << 20), Some(50)));
+        assert_eq!(least(asked, "4000\n", "max\n", "200000 100000\n"), asked);
+        assert_eq!(least(asked, "9999999999\n", "0\n", "1 1000000\n"), limits(Some(100), Some(0), Some(1)));
+    }
+
+    #[test]
     fn nothing_but_a_sessions_own_is_ever_removed() {
         let folder = std::env::temp_dir().join(format!("caplet-own-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("caplet-ab/session")).unwrap();
         let parent = OwnedFd::from(File::open(&folder).unwrap());
-        assert!(remove(&parent, "caplet-ab") && remove(&parent, "caplet-ab"));
+        let remove = |name: &str| remove(&parent, name, &AtomicU32::new(1));
+        assert!(remove("caplet-ab") && remove("caplet-ab"));
         assert!(!folder.join("caplet-ab").exists());
         std::fs::create_dir_all(folder.join("caplet-cd/other")).unwrap();
-        assert!(!remove(&parent, "caplet-cd"), "somebody's folder is in it");
+        assert!(!remove("caplet-cd"), "somebody's folder is in it");
         std::fs::remove_dir_all(folder).unwrap();
         // A record's path that is not this session's names nothing.
         assert!(bury("/user.slice", "ab") && bury("", "ab"));

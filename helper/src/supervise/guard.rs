@@ -9,6 +9,7 @@ use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::cgroup;
 use crate::error::{Error, OURS, call};
+use crate::hygiene::Power;
 use crate::isolated::{self, Around};
 use crate::lan::Uplink;
 use crate::lan::outgoing::Running;
@@ -63,6 +64,7 @@ pub fn run(
     tracer: Option<OwnedFd>,
 ) -> ! {
     let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
+    let real = plan.power == Power::Setuid;
     let person = recorded.person().clone();
     let mut ending = recorded.into_ending();
     // Before the root is empty. A kernel without it (CONFIG_PROC_CHILDREN) leaves the command itself.
@@ -74,6 +76,8 @@ pub fn run(
     let started = null().and_then(|null| {
         ending.enclose()?;
         let cgroup = ending.cgroup();
+        // Before this process sees the session's tree.
+        let way = if real { cgroup::Way::open().map_err(call("open the tree of cgroups"))? } else { None };
         let started = match isolated {
             true => {
                 let around = Around { relay, watcher: watcher.as_ref(), outer: outer.as_ref(), cgroup };
@@ -102,7 +106,12 @@ pub fn run(
             tracer.iter().for_each(|line| trace::attach(line, started.pid));
             wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
         };
-        match told.and_then(|()| surround()).and_then(|()| retire(&null)).and_then(|()| run()) {
+        // Late: the watcher has done so meanwhile, and who comes next has not to wait for all processors (RCU). What is
+        // built stays where its caller is.
+        // Late: the watcher's own move has waited for all processors meanwhile (RCU), and this one need not. What was
+        // started stays where its caller is.
+        let leave = || way.iter().try_for_each(cgroup::Way::leave).map_err(call("leave the caller's cgroup"));
+        match told.and_then(|()| surround()).and_then(|()| leave()).and_then(|()| retire(&null)).and_then(|()| run()) {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);

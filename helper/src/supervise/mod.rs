@@ -21,7 +21,9 @@ pub mod wire;
 pub fn retire(keep: Vec<i32>) -> Result<(), Errno> {
     nix::unistd::setsid()?;
     identity::set_supplementary_groups(&[])?;
-    cgroup::leave_the_users();
+    if let Some(way) = cgroup::Way::open()? {
+        way.leave()?;
+    }
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
     for number in 0..3 {
         tty::replace_standard(&null, number)?;
