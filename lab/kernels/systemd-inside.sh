@@ -16,6 +16,14 @@ users = ["bob"]
 linger = true
 cgroup = { tasks = 40 }
 
+[profile.plain]
+users = ["bob"]
+
+[profile.plain-real]
+users = ["bob"]
+scope = "host"
+caps = ["SYS_NICE"]
+
 [profile.real]
 users = ["bob"]
 scope = "host"
@@ -59,6 +67,14 @@ bounds() { # folder, tasks, memory, cpu
     is "$1/pids.max" "$2" && is "$1/memory.max" "$3" && is "$1/cpu.max" "$4" && is "$1/memory.swap.max" 0
 }
 
+of_roots() { ps -o pid=,comm=,stat= -u root | awk '$2 == "caplet-helper" && $3 !~ /^Z/ { print $1 }'; }
+# All of root's are at the top of the tree: a guard and a watcher at least.
+watchers_are_away() {
+    local pid pids
+    mapfile -t pids < <(of_roots)
+    [ ${#pids[@]} -ge 2 ] || { echo "root's: ${pids[*]}"; return 1; }
+    for pid in "${pids[@]}"; do is /proc/"$pid"/cgroup 0::/ || return 1; done
+}
 is_systemds() { [ "$(cat /proc/1/comm)" = systemd ] && [ -d $tree/user.slice ] && loginctl list-users; }
 check systemd_has_the_tree is_systemds
 
@@ -66,11 +82,11 @@ inside_the_slice() {
     open_session alice 'echo here; cat >/dev/null' || return 1
     [ "$(dirname "$folder")" = "$(slice alice)" ] || { echo "$folder"; return 1; }
     bounds "$folder" 60 $((96 << 20)) '50000 100000' || return 1
-    # The command is in there, and those who watch it are where logind put them.
+    # The command is in there, and those who watch it are where nobody but root reaches them.
     local pid said
     pid=$(pgrep -u alice -x cat) && said=$(cat /proc/"$pid"/cgroup) || return 1
     [ "$said" = "0::${folder#"$tree"}/session" ] || { echo "$said"; return 1; }
-    pid=$(pgrep -o caplet-helper) && grep -q "/user-$(id -u alice).slice/session-.*\.scope$" /proc/"$pid"/cgroup
+    watchers_are_away
 }
 check a_login_is_limited_in_its_users_slice inside_the_slice
 
@@ -145,6 +161,63 @@ host_scope() {
     close_session
 }
 check host_scope_is_limited_too host_scope
+
+# logind takes any signal for all of a login from its own user: from another login, and for its own.
+signalled_by_logind() {
+    local profile pid pids id state
+    for profile in plain plain-real; do
+        rm -f /tmp/in && mkfifo /tmp/in
+        login bob "caplet run --quiet -p $profile sh -c 'cat >/dev/null'" </tmp/in >/tmp/said 2>&1 &
+        session=$!
+        exec 9>/tmp/in
+        is_there() { pid=$(pgrep -u bob -x cat); }
+        until_true 60 is_there || { cat /tmp/said; return 1; }
+        id=$(sed -n 's/.*\/session-\(.*\)\.scope$/\1/p' /proc/"$pid"/cgroup)
+        [ -n "$id" ] || { echo "$profile: cat is in $(cat /proc/"$pid"/cgroup)"; return 1; }
+        watchers_are_away || return 1
+        login bob "loginctl kill-session $id --signal=STOP" || return 1
+        stopped() { grep -q '^State:.T' /proc/"$pid"/status; }
+        until_true 30 stopped || { echo "$profile: logind stopped nobody"; return 1; }
+        mapfile -t pids < <(of_roots)
+        [ ${#pids[@]} -ge 2 ] || return 1
+        for state in "${pids[@]}"; do ! grep -q '^State:.T' /proc/"$state"/status || { echo "$profile: stopped"; return 1; }; done
+        # Stopped as it is, root's word ends it.
+        caplet end "$(caplet sessions | grep -oE '\b[0-9a-f]{12}\b' | head -1)" || { caplet sessions; return 1; }
+        login bob "loginctl kill-session $id --signal=CONT"
+        exec 9>&-
+        wait $session
+        gone() { ! pgrep -x caplet-helper; }
+        until_true 30 gone || return 1
+    done
+}
+check logind_stops_nobody_who_watches signalled_by_logind
+
+# A folder's name is any bytes, and its user may freeze all that is in it.
+oddly_named() {
+    local words
+    rm -f /tmp/in && mkfifo /tmp/in
+    words='export XDG_RUNTIME_DIR=/run/user/$(id -u); exec systemd-run --user --quiet --wait --collect --pipe -p Delegate=yes'
+    login bob "$words bash -c 'cd /sys/fs/cgroup\$(cut -d: -f3 /proc/self/cgroup) && odd=\$(printf \"\\377\") && mkdir \$odd && echo \$\$ >\$odd/cgroup.procs && exec caplet run --quiet -p plain-real sh -c \"cat >/dev/null\"'" </tmp/in >/tmp/said 2>&1 &
+    session=$!
+    exec 9>/tmp/in
+    is_there() { pid=$(pgrep -u bob -x cat); }
+    until_true 60 is_there || { cat /tmp/said; return 1; }
+    LC_ALL=C grep -q -a $'\377' /proc/"$pid"/cgroup || { cat -v /proc/"$pid"/cgroup; return 1; }
+    watchers_are_away || return 1
+    exec 9>&-
+    wait $session
+}
+check a_cgroup_with_an_odd_name_holds_nobody_who_watches oddly_named
+
+# What a service has, its session has at most.
+no_more_than_the_service() {
+    systemd-run --quiet --unit of-bobs-limits -p User=bob -p TasksMax=30 -p MemoryMax=64M -p CPUQuota=40% -p StandardInput=tty-force -p TTYPath=/dev/tty9 caplet run --quiet -p kept sleep 4715 || return 1
+    until_true 30 one_there || { journalctl -u of-bobs-limits --no-pager | tail -5; return 1; }
+    bounds "$folder" 30 $((64 << 20)) '40000 100000' || return 1
+    systemctl stop of-bobs-limits
+    until_true 30 none_left
+}
+check a_session_has_no_more_than_the_service_that_started_it no_more_than_the_service
 
 lingers() {
     login bob 'caplet run --quiet -p kept sh -c "setsid sleep 4713 >/dev/null 2>&1 & echo gone"' || return 1
