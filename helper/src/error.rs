@@ -54,6 +54,8 @@ pub enum Error {
     NoNetwork(String),
     /// What the profile's `cgroup` limits cannot be limited here.
     NoLimits(String),
+    /// Another policy than the one that it was granted by.
+    OtherPolicy,
     /// The kernel is older than sessions need.
     OldKernel(String),
     /// The user's range in `/etc/subuid` or `/etc/subgid` cannot be used.
@@ -121,6 +123,7 @@ impl Error {
             Error::NoLimits(why) => {
                 one(format!("no session: its cgroup limits cannot be had: {}", for_terminal(why.as_bytes())))
             }
+            Error::OtherPolicy => one("no session: the policy has changed since it was asked for; ask again".into()),
             Error::OldKernel(release) => one(format!(
                 "kernel {} is too old: sessions need Linux 5.14 or newer",
                 for_terminal(release.as_bytes())

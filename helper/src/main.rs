@@ -50,6 +50,7 @@ use lan::Uplink;
 use plan::{Launch, Plan};
 use rejudge::Granted;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use supervise::relay::Relay;
 use supervise::terminal::Outer;
 use supervise::wire::Report;
@@ -106,6 +107,7 @@ fn run() -> Result<i32, Error> {
     let person = Person::find()?;
     let cwd = std::env::current_dir().ok();
     let moment = Moment::now()?;
+    let judged_at = process::boot_time();
     let caller = person.as_caller()?;
     let policy = policy_files::read(power, request.policy.as_deref(), &caller);
     let mut trail = Trail::new(power, &person);
@@ -115,6 +117,10 @@ fn run() -> Result<i32, Error> {
         Verb::Judge => return answer(&mut trail, power, &person, &request, verdict),
         Verb::List => {
             trail.probe("list", &request, &verdict);
+            // Whoever does not read what is written keeps a process of their own waiting.
+            if power == Power::Setuid {
+                person.become_again(None)?;
+            }
             return list(&policy, &caller, &moment);
         }
         _ => verdict.map_err(|refusal| trail.refuse(&request, &refusal))?,
@@ -129,7 +135,7 @@ fn run() -> Result<i32, Error> {
     let name = granted.grant().profile().name.clone();
     // No privilege was borrowed: there is nothing that a policy could take back.
     let watched = (power == Power::Setuid).then(|| Granted::of(granted.grant(), &person, &request));
-    let plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
+    let mut plan = plan.map_err(|error| trail.impossible(&name, &request, error))?;
     let tied = request.login || request.tied || request.watch.is_some();
     let traced = plan.isolation.as_ref().is_some_and(|isolation| isolation.traced);
     let before = Before::prepare(plan.isolation.is_some(), tied, traced)?;
@@ -137,8 +143,16 @@ fn run() -> Result<i32, Error> {
         uplink(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { uplink, ..before };
     let place = place(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error));
-    let recorded =
-        place.and_then(|place| Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place));
+    let recorded = place.and_then(|place| {
+        // Until here the user may stop this process, and a password takes its time: no verdict is kept for later.
+        if power == Power::Setuid {
+            trail.journal()?; // with root's ids from here on: nobody stops it now
+            if process::boot_time().saturating_sub(judged_at) > STALE {
+                plan.date(granted.grant().profile(), still(&granted, &caller, &person, &request, &mut trail)?.unix);
+            }
+        }
+        Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place)
+    });
     let recorded = match recorded {
         Ok(recorded) => recorded,
         Err(error) => {
@@ -153,6 +167,28 @@ fn run() -> Result<i32, Error> {
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
     supervise(plan, recorded, person, watched, before)
+}
+
+/// How old a judgement may be when the session is built.
+const STALE: Duration = Duration::from_secs(2);
+
+/// Judges once more, by the policy and the time of now; the same grant, or none.
+fn still(
+    granted: &authenticate::Authenticated,
+    caller: &Caller,
+    person: &Person,
+    request: &Request,
+    trail: &mut Trail<'_>,
+) -> Result<Moment, Error> {
+    let moment = Moment::now()?;
+    let policy = policy_files::read(Power::Setuid, request.policy.as_deref(), caller);
+    let policy = policy.map_err(|error| trail.fault(error))?;
+    let verdict = consider(&policy, caller, &moment, person, request);
+    let now = verdict.map_err(|refusal| trail.refuse(request, &refusal))?;
+    match now.is_same_as(granted.grant()) {
+        true => Ok(moment),
+        false => Err(trail.impossible(&granted.grant().profile().name, request, Error::OtherPolicy)),
+    }
 }
 
 /// What can fail and leaves nothing behind: made before the grant is recorded, so that every record gets its end.
@@ -310,6 +346,9 @@ fn answer(
     let max = grant.profile().max_sessions;
     if request.login && power == Power::Setuid && registry::is_full(person.uid, max)? {
         return Err(Error::TooMany(max));
+    }
+    if power == Power::Setuid {
+        person.become_again(None)?;
     }
     let caps = if grant.caps().is_empty() { "none".into() } else { grant.caps().to_string() };
     let scope = trail::scope_name(grant.profile().scope);

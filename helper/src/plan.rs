@@ -163,6 +163,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Where it was judged anew, and so later.
+    pub fn date(&mut self, profile: &Profile, now: i64) {
+        self.lifetime = lifetime(profile, now);
+    }
+}
+
 /// How long the session may last: `max_lifetime`, or until `valid_until` is over. As a span, so that whoever may set
 /// the clock gains nothing by it.
 fn lifetime(profile: &Profile, now: i64) -> Option<Duration> {

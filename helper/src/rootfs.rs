@@ -6,7 +6,7 @@ use crate::error::{Error, call};
 use crate::sys::mount::{self, Attributes, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::sys::{Errno, standard_cwd};
 use crate::user_files::UserFiles;
-use caplet_policy::document::{Home, Profile};
+use caplet_policy::document::{Home, Network, Profile};
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +33,8 @@ pub struct Tree {
     pub names: Option<Names>,
     /// Other users' ids are mapped: `su` inside needs a shadow file that its root may read.
     pub other_users: bool,
+    /// The session has a network namespace of its own.
+    pub own_network: bool,
 }
 
 /// The texts of `/etc/hosts` and, where the network has name servers, `/etc/resolv.conf`.
@@ -90,6 +92,7 @@ impl Tree {
             mknod,
             names: None,
             other_users: profile.subids,
+            own_network: profile.network != Network::Host,
         }
     }
 
@@ -159,7 +162,7 @@ impl Tree {
             devices.push((path, tree));
         }
         let mut services = Vec::new();
-        for path in resolver().into_iter().chain(LOOKUP_SERVICES.map(PathBuf::from)) {
+        for path in resolver(self.own_network).into_iter().chain(LOOKUP_SERVICES.map(PathBuf::from)) {
             let name = path.to_string_lossy().into_owned();
             match mount::clone_tree(standard_cwd(), &name, true) {
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
@@ -397,6 +400,21 @@ fn seal() -> Result<(), Error> {
         .map_err(call("mount_setattr / (read-only, nosuid, slave)"))
 }
 
+/// Whether this folder, as passwd(5) names it for somebody's home, holds one that every session has its own of: `/` itself
+/// for many accounts of services. Mounted as a home it would bring in what is laid over.
+pub fn is_laid_over(home: &OwnedFd) -> Result<bool, Errno> {
+    let own = nix::sys::stat::fstat(home)?;
+    let laid = REPLACED.iter().chain(&HOMES).chain(&["/var/tmp"]);
+    for path in laid.flat_map(|path| Path::new(path).ancestors()) {
+        match nix::sys::stat::stat(path) {
+            Ok(stat) if (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino) => return Ok(true),
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(false)
+}
+
 /// The folder of homes around a home: `/home` for anything below it, else the parent, where that holds homes only.
 fn home_mask(home: &Path) -> Option<PathBuf> {
     if !home.is_absolute() || home.components().any(|c| c == std::path::Component::ParentDir) {
@@ -410,8 +428,9 @@ fn home_mask(home: &Path) -> Option<PathBuf> {
     if shared { None } else { Some(parent.into()) }
 }
 
-/// The part of /run that `/etc/resolv.conf` points into: its folder, so that a replaced file is seen.
-fn resolver() -> Option<PathBuf> {
+/// The part of /run that `/etc/resolv.conf` points into: its folder, so that a replaced file is seen. In a network of the
+/// session's own the file alone: systemd-resolved's socket beside it asks the machine's network for anybody.
+fn resolver(own_network: bool) -> Option<PathBuf> {
     let link = readlink("/etc/resolv.conf").ok()?;
     let mut target = PathBuf::from("/");
     for part in Path::new("/etc").join(PathBuf::from(link)).components() {
@@ -428,7 +447,7 @@ fn resolver() -> Option<PathBuf> {
     let parent = target.parent()?;
     if !target.starts_with("/run") {
         None
-    } else if parent == Path::new("/run") {
+    } else if own_network || parent == Path::new("/run") {
         Some(target)
     } else {
         Some(parent.into())

@@ -175,6 +175,7 @@ fn open_home(home: &Path, uid: u32) -> Result<i32, Errno> {
     };
     let looked = opened.and_then(|fd| Ok((nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR, fd)));
     match looked {
+        Ok((true, fd)) if crate::rootfs::is_laid_over(&fd)? => Ok(-1),
         Ok((true, fd)) => Ok(fd.into_raw_fd()),
         Ok((false, _)) => Ok(-1),
         Err(errno) if NO_HOME.contains(&errno) => Ok(-1),

@@ -84,7 +84,8 @@ inside_the_slice() {
     bounds "$folder" 60 $((96 << 20)) '50000 100000' || return 1
     # The command is in there, and those who watch it are where nobody but root reaches them.
     local pid said
-    pid=$(pgrep -u alice -x cat) && said=$(cat /proc/"$pid"/cgroup) || return 1
+    is_there() { pid=$(pgrep -u alice -x cat); }
+    until_true 60 is_there && said=$(cat /proc/"$pid"/cgroup) || return 1
     [ "$said" = "0::${folder#"$tree"}/session" ] || { echo "$said"; return 1; }
     watchers_are_away
 }
@@ -196,8 +197,17 @@ check logind_stops_nobody_who_watches signalled_by_logind
 oddly_named() {
     local words
     rm -f /tmp/in && mkfifo /tmp/in
+    cat >/usr/local/bin/lab-odd <<'ODD'
+#!/bin/bash
+cd "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)" || exit
+odd=$(printf '\377')
+mkdir "$odd"
+echo $$ >"$odd/cgroup.procs"
+exec caplet run --quiet -p plain-real sh -c 'cat >/dev/null'
+ODD
+    chmod 755 /usr/local/bin/lab-odd
     words='export XDG_RUNTIME_DIR=/run/user/$(id -u); exec systemd-run --user --quiet --wait --collect --pipe -p Delegate=yes'
-    login bob "$words bash -c 'cd /sys/fs/cgroup\$(cut -d: -f3 /proc/self/cgroup) && odd=\$(printf \"\\377\") && mkdir \$odd && echo \$\$ >\$odd/cgroup.procs && exec caplet run --quiet -p plain-real sh -c \"cat >/dev/null\"'" </tmp/in >/tmp/said 2>&1 &
+    login bob "$words lab-odd" </tmp/in >/tmp/said 2>&1 &
     session=$!
     exec 9>/tmp/in
     is_there() { pid=$(pgrep -u bob -x cat); }

@@ -350,8 +350,8 @@ fn sockets_of_the_host_are_out_of_reach() {
     let Some(lab) = lab() else { return };
     let alice = lab.uid("alice");
     let serve = format!(
-        "import socket,os\nl=[]\nos.makedirs('/run/user/{alice}/systemd',exist_ok=True); os.makedirs('/run/dbus',exist_ok=True)\n\
-         for p in ['/run/docker.sock','/run/user/{alice}/systemd/private','/run/dbus/system_bus_socket','/tmp/.X11','/dev/log2','\\0/tmp/.X11-unix/X0']:\n\
+        "import socket,os\nl=[]\nos.makedirs('/run/user/{alice}/systemd',exist_ok=True); os.makedirs('/run/dbus',exist_ok=True); os.makedirs('/run/systemd/resolve',exist_ok=True)\n\
+         for p in ['/run/docker.sock','/run/user/{alice}/systemd/private','/run/dbus/system_bus_socket','/run/systemd/resolve/io.systemd.Resolve','/tmp/.X11','/dev/log2','\\0/tmp/.X11-unix/X0']:\n\
          \x20   s=socket.socket(socket.AF_UNIX); s.bind(p); s.listen(); l.append(s)\n\
          \x20   if p[0]=='/': os.chmod(p,0o666)\n\
          os.system('chown -R {alice} /run/user/{alice}'); print('serves',flush=True)\nimport time; time.sleep(1000)"
@@ -359,12 +359,20 @@ fn sockets_of_the_host_are_out_of_reach() {
     let server = lab.task("root", ["/usr/bin/python3", "-I", "-c", &serve]).spawn();
     server.wait_for("serves");
     let knock = format!(
-        "import socket,errno\nfor p in ['/run/docker.sock','/run/user/{alice}/systemd/private','/run/dbus/system_bus_socket','/tmp/.X11','/dev/log2','/dev/log','\\0/tmp/.X11-unix/X0']:\n\
+        "import socket,errno\nfor p in ['/run/docker.sock','/run/user/{alice}/systemd/private','/run/dbus/system_bus_socket','/run/systemd/resolve/io.systemd.Resolve','/tmp/.X11','/dev/log2','/dev/log','\\0/tmp/.X11-unix/X0']:\n\
          \x20   for t in (1,2):\n\
          \x20       try: socket.socket(socket.AF_UNIX,t).connect(p); print('reached',repr(p))\n\
          \x20       except OSError as e: pass"
     );
-    assert!(lab.python("alice", &knock).out().contains("docker"), "they answer outside");
+    let outside = lab.python("alice", &knock).out();
+    assert!(outside.contains("docker") && outside.contains("Resolve"), "they answer outside: {outside}");
+    // As systemd-resolved has it: its socket lies beside the file.
+    lab.root(
+        "echo nameserver 127.0.0.53 >/run/systemd/resolve/stub-resolv.conf; rm -f /etc/resolv.conf; \
+         ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
+    );
+    let read = ["caplet", "run", "--quiet", "-p", "own", "cat", "/etc/resolv.conf"];
+    assert_eq!(lab.run_as("alice", read).expect_ok().out(), "nameserver 127.0.0.53");
     for profile in ["own", "zero"] {
         let words = ["caplet", "run", "--quiet", "-p", profile, "--cap-add", "ALL", "/usr/bin/python3", "-c", &knock];
         let private = format!("/run/user/{alice}/systemd/private");

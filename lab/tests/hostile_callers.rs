@@ -181,6 +181,32 @@ fn who_has_no_name_or_an_odd_one_or_that_of_another_gets_nothing_and_writes_nowh
     }
 }
 
+/// Whoever does not read what `list` and `--dry-run` say keeps processes of their own, which count as theirs and end by
+/// their signal.
+#[test]
+fn who_does_not_read_the_answer_holds_no_process_of_roots() {
+    let Some(lab) = lab() else { return };
+    let program = format!(
+        "import os,fcntl,time,subprocess,signal\n\
+         r,w=os.pipe(); fcntl.fcntl(w,1031,4096)\n\
+         os.set_blocking(w,False)\n\
+         try:\n    while True: os.write(w,b'x'*4096)\n\
+         except BlockingIOError: pass\n\
+         os.set_blocking(w,True)\n\
+         for words in (['list'],['judge','--profile=own','--','true']):\n\
+         \x20   p=subprocess.Popen(['{HELPER}']+words,stdout=w,env={{'PATH':'/usr/bin:/bin'}},pass_fds=())\n\
+         \x20   until=time.time()+20\n\
+         \x20   def ids(): return next(l.split()[1:] for l in open(f'/proc/{{p.pid}}/status') if l.startswith('Uid'))\n\
+         \x20   while time.time()<until and set(ids())!={{str(os.getuid())}}: time.sleep(0.05)\n\
+         \x20   time.sleep(0.3); print(p.poll(), *ids(), flush=True)\n\
+         \x20   p.kill(); print(p.wait(), flush=True)"
+    );
+    let uid = lab.uid("alice").to_string();
+    let out = lab.python("alice", &program).expect_ok().out();
+    let line = format!("None {uid} {uid} {uid} {uid}\n-9");
+    assert_eq!(out, format!("{line}\n{line}"));
+}
+
 // CVE-2023-2002, CVE-2019-14287, CVE-2026-35535 and sudo's kill(-1): what the kernel is asked
 #[test]
 fn no_ioctl_on_a_socket_no_id_of_minus_one_and_no_signal_to_everybody() {

@@ -54,6 +54,7 @@ fn lab() -> Option<&'static Lab> {
         Lab::new()
             .user("alice", &["students"])
             .user("bob", &[])
+            .user("zoe", &[])
             .subid("alice", 200_000, 65_536)
             .file("/srv/secret/key", "hushhush", 0o644, "root")
             .file("/srv/file", "hushhush", 0o644, "root")
@@ -279,6 +280,27 @@ fn a_session_with_every_capability_cannot_allow_itself_user_namespaces() {
             "{profile}: {out}"
         );
     }
+}
+
+/// passwd(5) has `/` for many accounts, and more: mounted as a home, it would lie over all that is laid over it.
+#[test]
+fn a_home_that_holds_what_is_laid_over_is_none() {
+    let Some(lab) = lab() else { return };
+    lab.root("ln -s / /all; touch /run/of-the-host; chmod 755 /home/bob");
+    let line = "ls -d /../run/of-the-host /../home/bob /home/bob/open /../proc/self/root/run/of-the-host; \
+        ls /proc /../proc | grep -c '^[0-9]'; cat /../srv/secret/key";
+    let policy = "[profile.zoe]\nusers = [\"zoe\"]\nhide = [\"/srv/secret\"]\n";
+    lab.write("/etc/caplet/policy.d/zoe.toml", policy, 0o640, "root");
+    lab.root("usermod -d / zoe");
+    assert!(lab.sh("zoe", line).out().contains("of-the-host"), "it is there outside");
+    for home in ["/", "/home", "/run", "/var", "/var/tmp", "/home/..", "//", "/proc", "/all"] {
+        lab.root(&format!("usermod -d {home} zoe"));
+        let out = lab.run_as("zoe", ["caplet", "run", "--quiet", "-p", "zoe", "sh", "-c", line]);
+        assert!(!out.out().contains('/') && !out.out().contains("hush"), "{home}: {out}");
+        let processes: u32 = out.out().trim().parse().expect("a number");
+        assert!(processes <= 8, "{home}: {out}");
+    }
+    lab.root("rm /etc/caplet/policy.d/zoe.toml /all");
 }
 
 // T16, CVE-2014-8989: a file that "students" may not read

@@ -94,6 +94,40 @@ fn a_right_password_is_asked_for_once_and_never_shown() {
     assert_eq!(terminal.screen().matches("password for").count(), 1);
 }
 
+/// What was granted at the prompt is judged anew behind it: a verdict cannot be kept for later.
+#[test]
+fn a_password_given_after_the_policy_has_changed_brings_nothing() {
+    let Some(lab) = Lab::new().user("alice", &[]).policy(POLICY).file("/etc/pam.d/caplet", UNIX, 0o644, "root").start()
+    else {
+        return;
+    };
+    let change =
+        |name: &str| lab.write("/etc/caplet/policy.toml", &POLICY.replace("[profile.asks]", name), 0o640, "root");
+    for (now, said) in [
+        ("[profile.asked]", "is not yours here and now"),
+        ("[profile.asks]\numask = \"027\"", "the policy has changed since it was asked for"),
+    ] {
+        change("[profile.asks]");
+        let mut terminal = prompted(&lab);
+        std::thread::sleep(Duration::from_millis(2100));
+        change(now);
+        terminal.send("correct horse\n");
+        terminal.expect(said);
+        assert_eq!(terminal.wait().code(), Some(125), "{now}");
+        assert!(!terminal.screen().contains("ran-42"), "{now}: {}", terminal.screen());
+    }
+    assert_eq!(lab.log().find("refuse", &[("user", "alice")]).len(), 2);
+    assert!(lab.log().find("grant", &[("user", "alice")]).is_empty());
+    // A line more above it is no other profile.
+    change("[profile.asks]");
+    let mut terminal = prompted(&lab);
+    std::thread::sleep(Duration::from_millis(2100));
+    change("# for the course\n[profile.asks]");
+    terminal.send("correct horse\n");
+    terminal.expect("ran-42");
+    assert_eq!(terminal.wait().code(), Some(0));
+}
+
 #[test]
 fn three_wrong_ones_are_refused_and_each_is_logged() {
     let Some(lab) = lab() else { return };

@@ -67,6 +67,19 @@ pub struct Grant {
     lan: Option<Lan>,
 }
 
+impl Grant {
+    /// Whether the other grants the same by the same profile.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        // Where they stand in their files is nothing that is granted.
+        let at = &self.profile.at;
+        let profile = Profile { at: at.clone(), ..other.profile.clone() };
+        let lan = other.lan.clone().map(|lan| Lan { at: at.clone(), ..lan });
+        let own = self.lan.clone().map(|lan| Lan { at: at.clone(), ..lan });
+        (&self.profile, own, self.caps, self.privileged, &self.command_path)
+            == (&profile, lan, other.caps, other.privileged, &other.command_path)
+    }
+}
+
 #[allow(missing_docs)] // plain readers of the fields
 impl Grant {
     pub fn profile(&self) -> &Profile {
@@ -306,7 +319,10 @@ fn is_open_to(profile: &Profile, caller: &Caller, world: &World<'_>) -> Result<(
         return Err(Reason::NotSubject);
     }
     let taken = |subjects: &[Subject], is: fn(&Subject, &Caller) -> bool| subjects.iter().any(|s| is(s, caller));
-    if taken(&profile.not_users, is_user) || taken(&profile.not_groups, is_group) {
+    // A group whose name nobody can tell (a directory that does not answer) may be the one.
+    let unsure = profile.not_groups.iter().any(|subject| matches!(subject, Subject::Name(_)))
+        && caller.groups.iter().any(|group| group.name.is_none());
+    if taken(&profile.not_users, is_user) || taken(&profile.not_groups, is_group) || unsure {
         return Err(Reason::TakenOut);
     }
     if !profile.machines.is_empty() && !profile.machines.iter().any(|pattern| is_match(pattern, world.machine)) {

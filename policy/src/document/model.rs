@@ -142,7 +142,20 @@ pub enum GroupsKeep {
 }
 
 /// Groups whose members are as good as root on a machine where the usual services run.
-pub const ROOT_GROUPS: [&str; 9] = ["docker", "lxd", "libvirt", "disk", "kvm", "shadow", "sudo", "wheel", "adm"];
+pub const ROOT_GROUPS: [&str; 12] = [
+    "docker",
+    "lxd",
+    "incus-admin",
+    "libvirt",
+    "libvirtd",
+    "microk8s",
+    "disk",
+    "kvm",
+    "shadow",
+    "sudo",
+    "wheel",
+    "adm",
+];
 
 /// A user or a group as the policy names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,7 +242,7 @@ pub struct Civil {
 }
 
 /// One `[profile.NAME]`, defaults merged in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // each field is the contract's key of that name
 pub struct Profile {
     pub name: String,

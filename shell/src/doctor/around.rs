@@ -3,12 +3,9 @@
 use super::Severity::{Fault, Warning};
 use super::{Account, Finding};
 use crate::{check, installed};
-use caplet_policy::document::Document;
+use caplet_policy::document::{Document, ROOT_GROUPS};
 use std::fs;
 use std::path::Path;
-
-/// Groups whose members are root by another name.
-const MIGHTY: [&str; 10] = ["docker", "lxd", "incus-admin", "libvirt", "kvm", "disk", "sudo", "wheel", "adm", "shadow"];
 
 pub fn look(document: Option<&Document>, accounts: &[Account]) -> Vec<Finding> {
     let mut findings = pam();
@@ -24,7 +21,7 @@ pub fn look(document: Option<&Document>, accounts: &[Account]) -> Vec<Finding> {
             findings.push(Finding::new(Warning, format!("{name} lingers"), means, mend));
         }
     }
-    for group in MIGHTY {
+    for group in ROOT_GROUPS {
         let gid = check::ask("getent", &["group", group]).ok().flatten();
         let gid = gid.as_deref().and_then(|line| line.split(':').nth(2)).unwrap_or_default().to_owned();
         let members = check::members(group);
