@@ -119,7 +119,8 @@ fn take_limits() -> Result<Vec<(u32, u64, u64)>, Error> {
 /// Copies the environment out and empties the process's own.
 ///
 /// `/proc/self/environ` still has what the loader removes from a setuid program's environment (`TMPDIR`,
-/// `LD_LIBRARY_PATH`: ld.so(8)): the user's session gets it back, the helper never looks at it.
+/// `LD_LIBRARY_PATH`: ld.so(8)): the user's session gets it back, the helper never looks at it but in
+/// `rejudge`, which is root's alone.
 fn take_environment() -> Vec<CString> {
     let raw = std::fs::read("/proc/self/environ").unwrap_or_default();
     let environment = raw

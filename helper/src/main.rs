@@ -88,7 +88,7 @@ fn run() -> Result<i32, Error> {
     let power = inherited.power;
     let words = inherited.argv.get(1..).unwrap_or_default();
     if words.first().is_some_and(|word| word == rejudge::VERB) {
-        return rejudge::answer(words);
+        return rejudge::answer(words, &inherited.environment);
     }
     if words.first().is_some_and(|word| word == lan::VERB) {
         return lan::unplug(words);

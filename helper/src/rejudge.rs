@@ -10,11 +10,14 @@ use caplet_policy::capability::{CapList, CapSet};
 use caplet_policy::judge::{Grant, judge};
 use caplet_policy::request::{Request, RequestError, Start};
 use nix::unistd::{Gid, Group, User, getgrouplist};
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// The word on the wire. No front end knows it.
 pub const VERB: &str = "rejudge";
+/// How the names of the environment begin that hold its words.
+const WORD: &str = "WORD";
 
 /// The answer, as an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +106,17 @@ impl Granted {
         Some(Baseline { listed: listed(&self.name, gid)?, locked, expired })
     }
 
-    /// The helper's argv after `argv[0]`: places, each of them filled, then the request.
-    pub fn words(&self, base: &Baseline) -> Vec<OsString> {
+    /// The words, for a helper of root's to find them: everybody reads a process's argv, and nobody its environment
+    /// (proc_pid_environ(5)).
+    pub fn environment(&self, base: &Baseline) -> Option<Vec<CString>> {
+        let word = |(number, word): (usize, OsString)| {
+            CString::new([format!("{WORD}{number:04}=").as_bytes(), word.as_bytes()].concat()).ok()
+        };
+        self.words(base).into_iter().enumerate().map(word).collect()
+    }
+
+    /// The verb and its places, each of them filled, then the request.
+    fn words(&self, base: &Baseline) -> Vec<OsString> {
         let flag = |set: bool| if set { "yes" } else { "no" };
         let places: [OsString; 11] = [
             VERB.into(),
@@ -142,13 +154,27 @@ impl Granted {
 }
 
 /// Answers; nothing is logged, and nothing said.
-pub fn answer(words: &[OsString]) -> Result<i32, Error> {
+pub fn answer(words: &[OsString], environment: &[CString]) -> Result<i32, Error> {
     if !nix::unistd::getuid().is_root() || !nix::unistd::geteuid().is_root() {
         return Err(Error::Usage(RequestError(format!("{VERB} is root's alone"))));
     }
-    // The watcher of a session that an older version began may say it in other words: an upgrade ends nobody's work.
-    let verdict = Granted::read(words).map_or(Verdict::Unknown, |(granted, base)| judge_again(granted, &base));
+    // The watcher of a session that an older version began says it in argv, or in other words: an upgrade ends nobody's
+    // work.
+    let found = if let [_] = words { words_of(environment) } else { words.to_vec() };
+    if found.is_empty() {
+        return Err(Error::Usage(RequestError(format!("{VERB} without its words")))); // no verdict
+    }
+    let verdict = Granted::read(&found).map_or(Verdict::Unknown, |(granted, base)| judge_again(granted, &base));
     Ok(verdict as i32)
+}
+
+/// What [`Granted::environment`] wrote, in its order.
+fn words_of(environment: &[CString]) -> Vec<OsString> {
+    let word = |(number, entry): (usize, &CString)| {
+        let word = entry.as_bytes().strip_prefix(format!("{WORD}{number:04}=").as_bytes())?;
+        Some(OsStr::from_bytes(word).to_owned())
+    };
+    environment.iter().enumerate().map_while(word).collect()
 }
 
 fn judge_again(granted: Granted, base: &Baseline) -> Verdict {
@@ -247,7 +273,11 @@ mod tests {
     fn what_is_asked_comes_back() {
         let base = Baseline { listed: vec![100], locked: true, expired: false };
         let mut asked = granted();
-        assert_eq!(Granted::read(&asked.words(&base)), Some((asked.clone(), base)));
+        assert_eq!(Granted::read(&asked.words(&base)), Some((asked.clone(), base.clone())));
+        let environment = asked.environment(&base).unwrap();
+        assert_eq!(words_of(&environment), asked.words(&base));
+        assert!(environment[12..].iter().any(|entry| entry.as_bytes().ends_with(b"=ip")), "{environment:?}");
+        assert_eq!(words_of(&environment[1..]), Vec::<OsString>::new(), "out of their order they are none");
         let base = Baseline { listed: Vec::new(), locked: false, expired: true };
         asked.command = None;
         asked.held = CapSet::EMPTY;

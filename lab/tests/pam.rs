@@ -102,7 +102,7 @@ fn a_password_given_after_the_policy_has_changed_brings_nothing() {
         return;
     };
     let change =
-        |name: &str| lab.write("/etc/caplet/policy.toml", &POLICY.replace("[profile.asks]", name), 0o640, "root");
+        |name: &str| lab.write("/etc/caplet/policy.toml", POLICY.replace("[profile.asks]", name), 0o640, "root");
     for (now, said) in [
         ("[profile.asked]", "is not yours here and now"),
         ("[profile.asks]\numask = \"027\"", "the policy has changed since it was asked for"),

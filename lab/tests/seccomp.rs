@@ -235,7 +235,10 @@ fn a_user_who_calls_finds_shut_what_is_shut_in_every_table() {
         ("io_uring_setup", "ENOSYS", false),
     ] {
         assert_eq!(said(&shut, call), errno, "{shut}");
-        assert_ne!(said(&open, call), errno, "without a filter the kernel itself says so: {call}");
+        // Linux 7.2 itself says so to who may not mount, whatever the other words.
+        if call != "open_tree" {
+            assert_ne!(said(&open, call), errno, "without a filter the kernel itself says so: {call}");
+        }
         assert_eq!(said(&all, call) != errno, opened, "{call}: {all}");
     }
     for family in ["AF_ALG", "AF_VSOCK"] {

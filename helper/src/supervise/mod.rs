@@ -41,9 +41,9 @@ pub fn fresh_helper(words: impl IntoIterator<Item = OsString>) -> Option<Vec<CSt
     all.map(|word: OsString| CString::new(word.into_vec()).ok()).collect()
 }
 
-/// Becomes that, in an empty environment. Comes back only where it fails.
-pub fn become_helper(argv: &[CString]) {
+/// Becomes that, in this environment alone. Comes back only where it fails.
+pub fn become_helper(argv: &[CString], environment: &[CString]) {
     if let Some(path) = argv.first() {
-        let _ = process::execve(path, argv, &[]);
+        let _ = process::execve(path, argv, environment);
     }
 }

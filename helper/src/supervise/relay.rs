@@ -202,7 +202,7 @@ impl Running {
         let Some(helper) = fresh_helper(["sweep".into()]) else { return };
         match process::fork() {
             Ok(Fork::Child) => {
-                become_helper(&helper);
+                become_helper(&helper, &[]);
                 process::exit_now(OURS)
             }
             Ok(Fork::Parent(child)) => {

@@ -4,7 +4,7 @@
 use super::terminal::Keeper;
 use super::wire::{self, Cause, Report};
 use super::{become_helper, fresh_helper};
-use crate::rejudge::{Granted, Verdict};
+use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::capability;
 use crate::sys::process::{self, Change, Fork};
 use crate::{lan, process_stat};
@@ -62,12 +62,13 @@ impl Watcher<'_> {
         };
         let none = capability::Sets { effective: 0, permitted: 0, inheritable: 0 };
         capability::set(none).map_err(|_| Over)?;
-        let argv = fresh_helper(granted.words(&base)).ok_or(Over)?;
+        let argv = fresh_helper([rejudge::VERB.into()]).ok_or(Over)?;
+        let words = granted.environment(&base).ok_or(Over)?;
         let mut failures = 0;
         loop {
             let chance = process::random::<8>().map_or(0, |bytes| u64::from_ne_bytes(bytes) % JITTER_MS);
             self.sleep(if failures > 0 { AGAIN } else { PERIOD + Duration::from_millis(chance) })?;
-            let cause = match self.ask(&argv)? {
+            let cause = match self.ask(&argv, &words)? {
                 Some(Verdict::Granted | Verdict::Unknown) => {
                     failures = 0;
                     continue;
@@ -96,7 +97,7 @@ impl Watcher<'_> {
     fn unplug(&self, lan: &str) {
         let words = [Some(lan::VERB.into()), Some(lan.into()), self.port.map(|port| port.to_string().into())];
         if let Some(argv) = fresh_helper(words.into_iter().flatten()) {
-            become_helper(&argv);
+            become_helper(&argv, &[]);
         }
     }
 
@@ -127,11 +128,11 @@ impl Watcher<'_> {
     }
 
     /// A fresh helper's verdict; `None`: it gave none.
-    fn ask(&mut self, argv: &[CString]) -> Result<Option<Verdict>, Over> {
+    fn ask(&mut self, argv: &[CString], words: &[CString]) -> Result<Option<Verdict>, Over> {
         let child = match process::fork() {
             Ok(Fork::Parent(child)) => child,
             Ok(Fork::Child) => {
-                become_helper(argv);
+                become_helper(argv, words);
                 process::exit_now(crate::error::OURS)
             }
             Err(_) => return Ok(None),

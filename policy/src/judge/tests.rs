@@ -62,6 +62,9 @@ fn caller(name: &str) -> Caller {
         "mallory" => (1007, vec![group(2000, "students"), group(2001, "guests")]),
         "dora" => (1004, vec![group(2001, "guests")]),
         "tess" => (1008, vec![group(2001, "guests")]),
+        // A directory that does not answer.
+        "nameless" => (1009, vec![Group { gid: 2001, name: None }]),
+        "named" => (1010, vec![group(2002, "staff")]),
         _ => (1999, vec![group(2001, "guests")]),
     };
     Caller { uid, name: name.into(), groups }
@@ -352,4 +355,32 @@ mod contract_gaps {
         let text = said("alice", &["run", "--profile=basic", "--add=SYS_MODULE,SYS_BOOT", "--", "x"]);
         assert!(text.contains("are not yours"), "{text}");
     }
+}
+
+#[test]
+fn a_group_that_nobody_can_name_may_be_one_that_is_taken_out() {
+    let all = ["run", "--profile=all", "--", "id"];
+    assert!(asks("named", "lab-1", &all).is_ok());
+    assert!(asks("dora", "lab-1", &all).is_err() && asks("nameless", "lab-1", &all).is_err());
+}
+
+#[test]
+fn the_same_grant_is_one_of_the_same_profile_with_the_same_power() {
+    let grant = |words: &[&str]| asks("alice", "lab-1", words).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let one = grant(&["run", "--profile=all", "--add=KILL", "--", "id"]);
+    assert!(one.is_same_as(&grant(&["run", "--profile=all", "--add=KILL", "--", "id"])));
+    for other in [
+        &["run", "--profile=all", "--", "id"][..],
+        &["run", "--profile=all", "--privileged", "--", "id"],
+        &["run", "--profile=basic", "--add=NET_RAW", "--", "id"],
+        &["run", "--profile=clock", "--", "date"],
+    ] {
+        assert!(!one.is_same_as(&grant(other)), "{other:?}");
+    }
+    // Also where the profile has changed under its name; not where it has moved in its file.
+    let mut moved = one.clone();
+    moved.profile.at.line += 7;
+    assert!(one.is_same_as(&moved));
+    moved.profile.umask = Some(0o27);
+    assert!(!one.is_same_as(&moved));
 }
