@@ -160,6 +160,7 @@ fn limits_that_cannot_be_had_are_a_refusal_and_leave_nothing() {
         // Who asks for no limit has a session all the same.
         lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "own", "true"]).expect_ok();
     }
+    lab.root(&format!("rmdir {TREE}/box"));
 }
 
 /// Part D, 7.

@@ -177,38 +177,55 @@ fn without_room_for_its_record_there_is_no_session() {
     lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "short", "true"]).expect_ok();
 }
 
-/// A part of the cgroup tree that is the user's, as systemd delegates it: whoever is in it can be frozen in it.
+/// A part of the cgroup tree that is the user's, as systemd delegates it: whoever is in it can be frozen in it. And one that
+/// is not: logind sends a user's signals to all that are in the scope of a login.
 #[test]
-fn no_cgroup_of_the_users_own_holds_those_who_watch() {
+fn no_cgroup_of_the_callers_holds_those_who_watch() {
     let Some(lab) = Lab::new().user("alice", &[]).policy(POLICY).start() else { return };
-    let made = lab.root(
-        "cd /sys/fs/cgroup && [ -e cgroup.procs ] && mkdir delegated delegated/sub && chown -R alice delegated && echo made || echo none",
-    );
+    // The tree is the whole machine's.
+    let top = format!("/sys/fs/cgroup/lab-{}", std::process::id());
+    // A name may be any bytes.
+    let made = lab.root(&format!(
+        "[ -e /sys/fs/cgroup/cgroup.procs ] && mkdir {top} {top}/roots {top}/users {top}/users/$(printf '\\377') && \
+         chown -R alice {top}/users && chmod 755 {top} && echo made || echo none",
+    ));
     if made.out() != "made" {
         caplet_lab::record_skip("needs a cgroup2 tree that can be written");
         return;
     }
     for (profile, isolated) in [("short", true), ("real", false)] {
-        // Root puts the caller there, as a service manager does.
-        let line = format!(
-            "echo $$ >/sys/fs/cgroup/delegated/sub/cgroup.procs; exec setpriv --reuid alice --regid alice --init-groups \
-             caplet run --quiet -p {profile} bash -c 'echo ready; trap \"\" TERM HUP; while :; do sleep 1; done'"
-        );
-        let mut running = started(&lab, "root", &["bash", "-c", &line]);
-        let session = if isolated { Session::isolated(&running) } else { Session::host(&running) };
-        let of = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
-        let below = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", session.relay)).expect("children");
-        for pid in below.split_whitespace() {
-            assert!(!of(pid.parse().expect("a pid")).contains("delegated"), "{profile}: {pid} of {below}");
+        for place in ["roots", "users", "users/$(printf '\\377')"] {
+            // Root puts the caller there, as a service manager does.
+            let line = format!(
+                "echo $$ >{top}/{place}/cgroup.procs || exit; exec setpriv --reuid alice --regid alice --init-groups \
+                 caplet run --quiet -p {profile} bash -c 'echo ready; trap \"\" TERM HUP; while :; do sleep 1; done'"
+            );
+            let mut running = started(&lab, "root", &["bash", "-c", &line]);
+            let session = if isolated { Session::isolated(&running) } else { Session::host(&running) };
+            let of = |pid: i32| {
+                let text = std::fs::read(format!("/proc/{pid}/cgroup")).expect("it runs");
+                let text = String::from_utf8_lossy(&text).into_owned();
+                text.lines().find(|line| line.starts_with("0::")).map(str::to_owned).expect("version 2")
+            };
+            let below =
+                std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", session.relay)).expect("children");
+            let pids: Vec<i32> = below.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+            assert!(pids.len() >= 2, "{below}");
+            for pid in pids.into_iter().filter(|pid| ProcStatus::of(*pid).is_some_and(|status| status.state() != 'Z')) {
+                assert!(!of(pid).contains("/lab-"), "{profile} {place}: {pid} of {below}: {}", of(pid));
+            }
+            let own = of(session.command);
+            assert!(own.contains("/lab-"), "{profile} {place}: the command stays where its caller is: {own}");
+            // Frozen as it is, root's word ends it.
+            if place != "roots" {
+                lab.sh("alice", &format!("echo 1 >{top}/users/cgroup.freeze")).expect_ok();
+            }
+            let records = lab.log().find("grant", &[("user", "alice"), ("profile", profile)]);
+            let id = records.last().expect("its grant").field("id");
+            lab.root(&format!("caplet end {id}"));
+            lab.sh("alice", &format!("echo 0 >{top}/users/cgroup.freeze")).expect_ok();
+            running.wait();
         }
-        assert!(of(session.command).contains("delegated"), "{profile}: the command stays where its caller is");
-        // Frozen as it is, root's word ends it.
-        lab.sh("alice", "echo 1 >/sys/fs/cgroup/delegated/cgroup.freeze").expect_ok();
-        let id =
-            lab.log().find("grant", &[("user", "alice"), ("profile", profile)]).pop().expect("its grant").field("id");
-        lab.root(&format!("caplet end {id}")).expect_ok();
-        lab.sh("alice", "echo 0 >/sys/fs/cgroup/delegated/cgroup.freeze").expect_ok();
-        running.wait();
     }
-    lab.root("rmdir /sys/fs/cgroup/delegated/sub /sys/fs/cgroup/delegated 2>/dev/null; true");
+    lab.root(&format!("find {top} -depth -type d -exec rmdir {{}} \\;"));
 }
