@@ -845,3 +845,15 @@ fn a_profile_needs_pam_for_a_password_an_account_and_a_session() {
         assert_eq!(document.profiles[0].needs_pam(), needs, "{lines}");
     }
 }
+
+#[test]
+fn names_and_paths_may_be_as_long_as_the_kernel_takes_them() {
+    let x = |length: usize| "x".repeat(length);
+    let with = |line: &str| good(&format!("[profile.a_b-{}]\nusers=['x']\n{line}\n", x(60)));
+    let host = |length: usize| format!("hostname = '{}.{}'", x(32), x(length - 33));
+    assert_eq!(with(&host(64)).profiles[0].hostname.as_ref().map(String::len), Some(64));
+    assert!(isolated(&host(65))[0].contains("is no host name"));
+    let path = |length: usize| format!("hide = ['/{}{}']", "a/".repeat(2046), x(length - 4093));
+    assert_eq!(with(&path(4095)).profiles[0].hide[0].len(), 4095);
+    assert!(isolated(&path(4096))[0].contains("is too long for a path"));
+}
