@@ -482,6 +482,7 @@ fn d7_what_one_uses_up_others_still_have() {
 
     // System V memory, message queues and files in /dev/shm and /tmp: of the session's own, and gone with it.
     let shm = |lab: &Lab| lab.root("ipcs -m | grep -c ^0x; ls -A /dev/shm /dev/mqueue | grep -v :; true").out();
+    lab.root("rm -f /tmp/x /var/tmp/x"); // whoever left them on this machine
     let before = shm(lab);
     let line = "ipcmk -M 4096 >/dev/null && ipcmk -Q >/dev/null && ipcs -m | grep -c ^0x; head -c 1000000 /dev/zero >/dev/shm/x; touch /tmp/x /var/tmp/x; echo made";
     assert_eq!(lab.ssh("other", &format!("'{line}'")).expect_ok().out(), "1\nmade");
