@@ -9,6 +9,7 @@
 #   TESTS="a b::c"   these: a file of lab/tests, or those tests of it whose name has the text behind the colons
 #   CACHE=DIR        where images and kernels are kept (default target/kernels)
 #   ACCEL=kvm        where this machine may boot virtual machines for real; SLOW=1 then
+#   ACCEL=tcg,thread=single    for why_trace: the kernel patches itself there, and qemu's other threads may not see it
 #   SLOW=N           how much longer tests wait than on a real machine (default 6)
 # Under 5.10, which is too old, only the refusal is looked at.
 set -euo pipefail
