@@ -161,9 +161,7 @@ impl Plan {
             scheduling: inherited.scheduling.clone(),
         })
     }
-}
 
-impl Plan {
     /// Where it was judged anew, and so later.
     pub fn date(&mut self, profile: &Profile, now: i64) {
         self.lifetime = lifetime(profile, now);

@@ -125,7 +125,7 @@ bomb() {
     until_true 60 refused || return 1
     [ "$(cat "$folder/pids.current")" -le 60 ] || return 1
     [ "$(login bob echo well)" = well ] || { echo "nobody else comes in"; return 1; }
-    # Somebody who would leave this to logind: it ends who watches, and what they watched ends with them.
+    # Somebody who would leave this to logind: it ends the relay, and the guard all of the session.
     loginctl terminate-user alice || return 1
     gone() { ! pgrep -u alice; }
     until_true 120 gone && exec 9>&- && wait $session

@@ -1,6 +1,7 @@
 //! The requests of ptrace(2) that caplet's watcher needs and no safe crate has whole: nix knows no real-time signal (it
 //! would lose one that glibc sends to its own threads, and the process with it) and no PTRACE_LISTEN (without it a
-//! stopped job could not be told to go on). Nothing in here decides anything: each function is one call.
+//! stopped job could not be told to go on). Nothing in here decides anything: each function is one call, or the exec that std
+//! leaves to the C library.
 #![warn(missing_docs)]
 
 use nix::errno::Errno;
@@ -240,7 +241,7 @@ pub fn run_beside(pid: i32) {
     }
 }
 
-/// Becomes that program, with SIGPIPE as it was before Rust's start; only the error comes back. std's `exec` is
+/// Becomes that program, with SIGPIPE's default as std has it; only the error comes back. std's `exec` is
 /// execvp(3), which hands a file that the kernel does not know (ENOEXEC) to `/bin/sh` in glibc, and not in musl.
 pub fn execute(path: &OsStr, argv0: &OsStr, arguments: &[OsString]) -> Errno {
     let text = |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| Errno::EINVAL);

@@ -94,10 +94,10 @@ fn own(proc: &OwnedFd, hierarchy: &str) -> Result<Option<PathBuf>, Errno> {
     Ok(path_of(&text, hierarchy))
 }
 
-fn path_of(text: &[u8], controllers: &str) -> Option<PathBuf> {
+fn path_of(text: &[u8], hierarchy: &str) -> Option<PathBuf> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |byte| *byte == b':').skip(1);
-        let found = fields.next() == Some(controllers.as_bytes());
+        let found = fields.next() == Some(hierarchy.as_bytes());
         fields.next().filter(|_| found).map(|path| PathBuf::from(OsString::from_vec(path.to_vec())))
     })
 }

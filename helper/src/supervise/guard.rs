@@ -106,8 +106,6 @@ pub fn run(
             tracer.iter().for_each(|line| trace::attach(line, started.pid));
             wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
         };
-        // Late: the watcher has done so meanwhile, and who comes next has not to wait for all processors (RCU). What is
-        // built stays where its caller is.
         // Late: the watcher's own move has waited for all processors meanwhile (RCU), and this one need not. What was
         // started stays where its caller is.
         let leave = || way.iter().try_for_each(cgroup::Way::leave).map_err(call("leave the caller's cgroup"));
