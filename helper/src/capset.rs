@@ -111,53 +111,77 @@ fn cut_bounding(keep: CapSet) -> Result<(), Error> {
 
 /// The kernel's word on all that was set; capset(2) drops unknown bits without an error.
 fn read_back(target: &Target) -> Result<(), Error> {
-    let differs = |what: &str| Err(Error::NotAsGranted(what.into()));
-    let sets = capability::get().map_err(call("capget"))?;
-    if sets.permitted != target.permitted.bits() || sets.effective != target.permitted.bits() {
-        return differs("permitted and effective capabilities differ");
+    match Held::now()?.differs(target) {
+        None => Ok(()),
+        Some(what) => Err(Error::NotAsGranted(format!("{what} differ"))),
     }
-    if sets.inheritable != target.inheritable.bits() {
-        return differs("inheritable capabilities differ");
+}
+
+/// What this process is, as the kernel says.
+#[derive(Debug, Clone)]
+struct Held {
+    sets: capability::Sets,
+    /// The capabilities that this kernel has.
+    known: u64,
+    bounding: u64,
+    ambient: u64,
+    securebits: u32,
+    no_new_privs: bool,
+    /// Real, effective, saved.
+    uids: [u32; 3],
+    gids: [u32; 3],
+    groups: Vec<u32>,
+}
+
+impl Held {
+    fn now() -> Result<Self, Error> {
+        let (mut known, mut bounding, mut ambient) = (0, 0, 0);
+        for number in 0..64 {
+            let bounded = match capability::in_bounding(number) {
+                Err(Errno::EINVAL) => break, // the kernel has no more
+                bounded => bounded.map_err(call("read the bounding set"))?,
+            };
+            known |= 1u64 << number;
+            bounding |= u64::from(bounded) << number;
+            ambient |= u64::from(capability::in_ambient(number).map_err(call("read the ambient set"))?) << number;
+        }
+        let uids = nix::unistd::getresuid().map_err(call("getresuid"))?;
+        let gids = nix::unistd::getresgid().map_err(call("getresgid"))?;
+        Ok(Self {
+            sets: capability::get().map_err(call("capget"))?,
+            known,
+            bounding,
+            ambient,
+            securebits: capability::securebits().map_err(call("read securebits"))? & 0xff,
+            no_new_privs: capability::no_new_privs().map_err(call("read no_new_privs"))?,
+            uids: [uids.real, uids.effective, uids.saved].map(|id| id.as_raw()),
+            gids: [gids.real, gids.effective, gids.saved].map(|id| id.as_raw()),
+            groups: nix::unistd::getgroups().map_err(call("getgroups"))?.iter().map(|g| g.as_raw()).collect(),
+        })
     }
-    for number in 0..64 {
-        let bounded = match capability::in_bounding(number) {
-            Err(Errno::EINVAL) => break, // the kernel has no more
-            bounded => bounded.map_err(call("read the bounding set"))?,
+
+    /// The first thing in which this is not the target.
+    fn differs(&self, target: &Target) -> Option<&'static str> {
+        let sorted = |groups: &[u32]| {
+            let mut groups = groups.to_vec();
+            groups.sort_unstable();
+            groups
         };
-        let wanted = 1u64 << number;
-        if target.bounding.is_some_and(|set| bounded != (set.bits() & wanted != 0)) {
-            return differs("the bounding set differs");
-        }
-        let ambient = capability::in_ambient(number).map_err(call("read the ambient set"))?;
-        if ambient != (target.ambient.bits() & wanted != 0) {
-            return differs("the ambient set differs");
-        }
+        let permitted = target.permitted.bits();
+        let as_wanted = [
+            ("permitted capabilities", self.sets.permitted == permitted),
+            ("effective capabilities", self.sets.effective == permitted),
+            ("inheritable capabilities", self.sets.inheritable == target.inheritable.bits()),
+            ("bounding sets", target.bounding.is_none_or(|set| self.bounding == set.bits() & self.known)),
+            ("ambient sets", self.ambient == target.ambient.bits() & self.known),
+            ("securebits", self.securebits == target.securebits),
+            ("values of no_new_privs", self.no_new_privs == target.no_new_privs),
+            ("user ids", self.uids == [target.uid; 3]),
+            ("group ids", self.gids == [target.gid; 3]),
+            ("supplementary groups", target.groups.as_ref().is_none_or(|g| sorted(g) == sorted(&self.groups))),
+        ];
+        as_wanted.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
     }
-    if capability::securebits().map_err(call("read securebits"))? & 0xff != target.securebits {
-        return differs("securebits differ");
-    }
-    if capability::no_new_privs().map_err(call("read no_new_privs"))? != target.no_new_privs {
-        return differs("no_new_privs differs");
-    }
-    let (uids, gids) = (nix::unistd::getresuid(), nix::unistd::getresgid());
-    let (uids, gids) = (uids.map_err(call("getresuid"))?, gids.map_err(call("getresgid"))?);
-    if [uids.real, uids.effective, uids.saved].iter().any(|id| id.as_raw() != target.uid) {
-        return differs("user ids differ");
-    }
-    if [gids.real, gids.effective, gids.saved].iter().any(|id| id.as_raw() != target.gid) {
-        return differs("group ids differ");
-    }
-    if let Some(wanted) = &target.groups {
-        let mut wanted = wanted.clone();
-        let mut held: Vec<u32> =
-            nix::unistd::getgroups().map_err(call("getgroups"))?.iter().map(|g| g.as_raw()).collect();
-        wanted.sort_unstable();
-        held.sort_unstable();
-        if held != wanted {
-            return differs("supplementary groups differ");
-        }
-    }
-    Ok(())
 }
 
 /// Gives up every capability but `keep`, for processes of ours that stay.
@@ -171,5 +195,76 @@ pub fn reduce_to(keep: CapSet) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::NotAsGranted("a process of ours kept capabilities".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> (Target, Held) {
+        let caps = CapSet::from_bits(1 << 12 | 1 << 40);
+        let target = Target { groups: Some(vec![27, 100]), ..Target::ambient(1001, 100, caps) };
+        let bits = caps.bits();
+        let held = Held {
+            sets: capability::Sets { effective: bits, permitted: bits, inheritable: bits },
+            known: (1 << 41) - 1,
+            bounding: bits,
+            ambient: bits,
+            securebits: target.securebits,
+            no_new_privs: true,
+            uids: [1001; 3],
+            gids: [100; 3],
+            groups: vec![100, 27],
+        };
+        (target, held)
+    }
+
+    #[test]
+    fn the_securebits_of_an_ambient_session_are_those_of_the_manual() {
+        // capabilities(7), linux/securebits.h: NOROOT and its lock, NO_CAP_AMBIENT_RAISE and its lock.
+        assert_eq!(target().0.securebits, 1 | 2 | 64 | 128);
+        assert_eq!(Target::namespace_root(CapSet::EMPTY).securebits, 0);
+    }
+
+    #[test]
+    fn whatever_is_not_as_granted_is_named() {
+        let (wanted, as_granted) = target();
+        assert_eq!(as_granted.differs(&wanted), None);
+        let wrong = |name: &str, change: &dyn Fn(&mut Held)| {
+            let mut held = as_granted.clone();
+            change(&mut held);
+            assert_eq!(held.differs(&wanted), Some(name));
+        };
+        for bit in [1u64 << 12, 1 << 21, 1 << 40] {
+            wrong("permitted capabilities", &|held| held.sets.permitted ^= bit);
+            wrong("effective capabilities", &|held| held.sets.effective ^= bit);
+            wrong("inheritable capabilities", &|held| held.sets.inheritable ^= bit);
+            wrong("bounding sets", &|held| held.bounding ^= bit);
+            wrong("ambient sets", &|held| held.ambient ^= bit);
+        }
+        for bit in [1, 2, 16, 64, 128] {
+            wrong("securebits", &|held| held.securebits ^= bit);
+        }
+        wrong("values of no_new_privs", &|held| held.no_new_privs = false);
+        for which in 0..3 {
+            wrong("user ids", &|held| held.uids[which] = 0);
+            wrong("group ids", &|held| held.gids[which] = 0);
+        }
+        wrong("supplementary groups", &|held| held.groups.push(0));
+        wrong("supplementary groups", &|held| held.groups.clear());
+    }
+
+    #[test]
+    fn what_a_target_leaves_as_it_is_may_be_anything() {
+        let (wanted, mut held) = target();
+        let wanted = Target { groups: None, bounding: None, ..wanted };
+        (held.bounding, held.groups) = (u64::MAX, vec![0]);
+        assert_eq!(held.differs(&wanted), None);
+        // A capability that this kernel lacks cannot be in its bounding set; the permitted set says that it is missing.
+        let (wanted, mut held) = target();
+        held.known = (1 << 40) - 1;
+        (held.bounding, held.ambient) = (1 << 12, 1 << 12);
+        assert_eq!(held.differs(&wanted), None);
     }
 }

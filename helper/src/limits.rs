@@ -83,3 +83,52 @@ impl Limits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_limits_conf_is_the_kernels_number() {
+        // asm-generic/resource.h, as x86_64 and aarch64 have it.
+        let names = [
+            "cpu",
+            "fsize",
+            "data",
+            "stack",
+            "core",
+            "rss",
+            "nproc",
+            "nofile",
+            "memlock",
+            "as",
+            "locks",
+            "sigpending",
+            "msgqueue",
+            "nice",
+            "rtprio",
+            "rttime",
+        ];
+        for (number, name) in (0u32..).zip(names) {
+            assert_eq!(resource(name), Some(number), "{name}");
+        }
+        assert_eq!(resource("maxlogins"), None);
+    }
+
+    #[test]
+    fn the_profiles_word_stands_over_the_callers_and_over_pams() {
+        let profile = [Limit { name: "nproc", soft: 10, hard: 20 }];
+        let inherited = [(libc::RLIMIT_CORE, 0, 5), (libc::RLIMIT_NPROC, 100, 200)];
+        let mut limits = Limits::of(&inherited, &profile).unwrap();
+        assert_eq!(limits.0, [(libc::RLIMIT_CORE, 0, 5), (libc::RLIMIT_NPROC, 10, 20)]);
+        limits.take_over(libc::RLIMIT_NPROC, true, 1000).unwrap();
+        limits.take_over(libc::RLIMIT_CORE, true, 7).unwrap();
+        limits.take_over(libc::RLIMIT_CORE, false, 9).unwrap();
+        assert_eq!(
+            limits.0,
+            [(libc::RLIMIT_NPROC, 10, 20), (libc::RLIMIT_CORE, 7, 7)],
+            "no soft one above its hard one"
+        );
+        assert!(Limits::of(&[], &[Limit { name: "nonsense", soft: 0, hard: 0 }]).is_err());
+    }
+}

@@ -374,4 +374,27 @@ mod tests {
             GroupsKeep::Listed(vec![Subject::Name("staff".into()), Subject::Id(27), Subject::Name("wheel".into())]);
         assert_eq!(kept_groups(&keep, &caller()), [27, 50]);
     }
+
+    fn alice(shell: &str) -> Person {
+        let (home, shell) = (PathBuf::from("/home/alice"), PathBuf::from(shell));
+        Person { uid: 1001, gid: 1001, name: "alice".into(), home, shell, groups: vec![1001] }
+    }
+
+    #[test]
+    fn the_shell_is_the_policys_or_the_users_and_never_caplets() {
+        let mut profile = Profile::new("p", Scope::Isolated);
+        assert_eq!(shell(&profile, &alice("/bin/zsh")), Path::new("/bin/zsh"));
+        for own in ["/usr/bin/caplet-shell", "/usr/bin/caplet", "zsh", "", "./zsh"] {
+            assert_eq!(shell(&profile, &alice(own)), Path::new("/bin/bash"), "{own}");
+        }
+        profile.shell = Some("/bin/dash".into());
+        assert_eq!(shell(&profile, &alice("/bin/zsh")), Path::new("/bin/dash"));
+    }
+
+    #[test]
+    fn a_word_goes_over_whole_or_not_at_all() {
+        assert_eq!(strings(["a b".into(), "".into()]).unwrap(), [c"a b".to_owned(), c"".to_owned()]);
+        assert!(strings(["a\0b".into()]).is_err());
+        assert_eq!(flag("--shell=", "/bin/sh"), "--shell=/bin/sh");
+    }
 }

@@ -293,8 +293,21 @@ mod tests {
     }
 
     #[test]
+    fn an_exit_code_is_one_verdict_or_none() {
+        assert_eq!(Verdict::from_code(0), Some(Verdict::Granted));
+        assert_eq!(Verdict::from_code(10), Some(Verdict::Policy));
+        assert_eq!(Verdict::from_code(11), Some(Verdict::Account));
+        assert_eq!(Verdict::from_code(12), Some(Verdict::Unknown));
+        for code in [-1, 1, 9, 13, 125, 139] {
+            assert_eq!(Verdict::from_code(code), None);
+        }
+    }
+
+    #[test]
     fn groups_are_lost_and_gained_by_what_the_user_database_lists() {
         assert_eq!(today(&[100, 27, 20], &[100, 27], &[100]), Some(vec![100, 20]));
         assert_eq!(today(&[100, 20], &[100], &[100, 27]), Some(vec![100, 20, 27]));
+        // One that the login alone gave, and that the database lists since, is there already.
+        assert_eq!(today(&[100, 27], &[100], &[100, 27]), Some(vec![100, 27]));
     }
 }

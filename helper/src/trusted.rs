@@ -116,3 +116,44 @@ fn words(path: &Path) -> Result<VecDeque<OsString>, Distrust> {
     };
     path.components().filter_map(word).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::stat;
+
+    fn as_of(uid: u32, mode: u32) -> FileStat {
+        let mut made = stat("/").unwrap();
+        (made.st_uid, made.st_mode) = (uid, mode);
+        made
+    }
+
+    #[test]
+    fn only_what_root_alone_writes_is_sound() {
+        // A set-group-ID bit is no right to write.
+        for mode in [0o755, 0o500, 0o2755] {
+            assert_eq!(sound(&as_of(0, libc::S_IFDIR | mode)), Ok(()), "{mode:o}");
+        }
+        for (uid, mode) in [(0, 0o775), (0, 0o757), (0, 0o1777), (1000, 0o755), (1000, 0o500)] {
+            assert_eq!(sound(&as_of(uid, libc::S_IFDIR | mode)), Err(Distrust::Writable), "{uid} {mode:o}");
+        }
+        let kinds = [libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK, libc::S_IFIFO, libc::S_IFSOCK];
+        for kind in kinds {
+            let stat = as_of(0, kind | 0o644);
+            assert_eq!(kinds.map(|other| is(&stat, other)), kinds.map(|other| other == kind));
+        }
+    }
+
+    #[test]
+    fn a_path_is_followed_word_by_word() {
+        let words = |path: &str| words(Path::new(path)).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(words("/usr/./bin//../sbin/ip"), ["usr", "bin", "..", "sbin", "ip"]);
+        assert!(words("/").is_empty());
+        assert_eq!(resolve(Path::new("/")).err(), Some(Distrust::Kind));
+        assert_eq!(resolve(Path::new("/proc/self/status/x")).err(), Some(Distrust::Kind));
+        assert_eq!(resolve(Path::new("/tmp/x")).err(), Some(Distrust::Writable));
+        assert_eq!(resolve(Path::new("/etc/no/such")).err(), Some(Distrust::Unopened(Errno::ENOENT)));
+        assert_eq!(resolve(Path::new("/dev/null")).err(), Some(Distrust::Kind), "no regular file");
+        assert!(resolve(Path::new("/usr/../../etc/passwd")).is_ok(), "above the root is the root");
+    }
+}
