@@ -8,7 +8,7 @@ LIBEXECDIR = $(PREFIX)/libexec/caplet
 export CAPLET_BINDIR = $(BINDIR)
 export CAPLET_LIBEXECDIR = $(LIBEXECDIR)
 
-.PHONY: build demo test lint sabotage hostile kernels fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
+.PHONY: build demo test lint sabotage mutants hostile kernels fuzz bench picture install install-files package-files pages deb rpm packages-check packages-test clean
 
 build:
 	@lab/build.sh
@@ -30,6 +30,11 @@ lint:
 sabotage:
 	@lab/prepare.sh test
 	@lab/as-root.sh bash lab/sabotage.sh
+
+# cargo-mutants on FILES of the helper ("plan capset"); what its unit tests miss is tried on the system tests. Hours.
+mutants: build
+	@lab/prepare.sh test
+	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" PATH="$(PATH)" lab/mutants.py $(FILES)
 
 # The attacks of lab/ATTACKS.md, failing calls, weakened helpers, fuzzing: up to half an hour.
 hostile:

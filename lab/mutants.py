@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Mutates the helper's decisions one place at a time (cargo-mutants), and tries what its unit tests do not notice on the
+system tests. Run as root, with CAPLET_BUILD; two hours for all of it on two processors.
+usage: lab/mutants.py [FILE...]      (default: those of THEN below; `plan` is helper/src/plan.rs)
+
+Each missed mutant is built in a copy of the tree, and test files run until a test fails. At the end: how many which
+file noticed, and the survivors; the exit code says if any. MUTANTS_OUT=FOLDER: cargo-mutants' results are there already.
+WORKERS: how many at once, default 2.
+"""
+import collections, json, os, queue, subprocess, sys, tempfile, threading
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+ROOT = os.path.dirname(HERE)
+WORKERS = int(os.environ.get("WORKERS", "2"))
+# Quick ones first; then those that know most about the file.
+FIRST = "claims limits trail as_written before_exec check whatif wishes arguments seccomp".split()
+THEN = {
+    "rejudge": "withdrawal",
+    "environment": "surroundings login terminals",
+    "trusted": "hostile_callers surroundings",
+    "caller": "hostile_callers surroundings login pam",
+    "capset": "masks surroundings eperm",
+    "plan": "masks surroundings hostile_callers escapes networks login",
+    "limits": "surroundings hostile_callers pam",
+    "idmap": "masks escapes login",
+    "policy_files": "hostile_callers login",
+    "registry": "linger accomplice hostile_callers sessions lifetimes",
+    "isolated": "masks escapes login",
+    "scheduling": "surroundings hostile_callers",
+    "host": "surroundings pam",
+    "command": "hostile_callers arguments",
+    "seccomp": "seccomp",
+    "kernel": "old_kernel",
+}
+LAST = "surroundings hostile_callers login accomplice masks why_trace knobs".split()
+
+
+def mutate(folder, rooms):
+    files = [word for room in rooms for word in ("-f", f"helper/src/{room}.rs")]
+    line = ["cargo", "mutants", "-p", "caplet-helper", "-j", str(WORKERS), "--timeout", "60", "--no-shuffle"]
+    # 2 and 3: some were missed, or timed out.
+    if subprocess.run([*line, "-o", folder, *files], cwd=ROOT).returncode not in (0, 2, 3):
+        sys.exit("mutants: cargo-mutants failed (it is had with `cargo install --locked cargo-mutants`)")
+    return f"{folder}/mutants.out"
+
+
+def missed(folder, rooms):
+    """Name, file and diff of each, in the order of the files."""
+    found = []
+    for outcome in json.load(open(f"{folder}/outcomes.json"))["outcomes"]:
+        if outcome["summary"] != "MissedMutant":
+            continue
+        name = outcome["scenario"]["Mutant"]["name"]
+        room = name.split(":")[0].removeprefix("helper/src/").removesuffix(".rs")
+        if room in rooms:
+            found.append((name, room, os.path.join(folder, outcome["diff_path"])))
+    return sorted(found, key=lambda job: rooms.index(job[1]))
+
+
+def test_programs():
+    built = subprocess.run(
+        ["cargo", "test", "-p", "caplet-lab", "--no-run", "--message-format=json"],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+    )
+    found = {}
+    for line in built.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and "test" in message["target"]["kind"]:
+            found[message["target"]["name"]] = message["executable"]
+    return found
+
+
+class Worker:
+    def __init__(self, work):
+        self.tree = f"{work}/tree"
+        os.makedirs(self.tree)
+        listed = subprocess.run(
+            ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-co", "--exclude-standard"],
+            cwd=ROOT, check=True, stdout=subprocess.PIPE,
+        ).stdout
+        subprocess.run(["rsync", "-a", "--files-from=-", f"{ROOT}/", self.tree], input=listed, check=True)
+        self.out = f"{work}/build"
+        os.makedirs(self.out)
+        subprocess.run(["cp", f"{os.environ['CAPLET_BUILD']}/caplet", self.out], check=True)
+        self.environ = os.environ | {
+            # Not the whole of an optimised build, but a stack that fits the limits of the tests.
+            "CARGO_PROFILE_DEV_OPT_LEVEL": "1",
+            "CARGO_PROFILE_DEV_DEBUG": "0",
+            "CARGO_TARGET_DIR": f"{work}/target",
+            "CAPLET_BUILD": self.out,
+            "RUST_BACKTRACE": "0",
+            "CAPLET_SKIPS": f"{work}/skips",
+        }
+
+    def build(self):
+        made = subprocess.run(
+            ["cargo", "build", "-q", "-p", "caplet-helper"],
+            cwd=self.tree, env=self.environ, capture_output=True,
+        )
+        if made.returncode == 0:
+            subprocess.run(["cp", f"{self.environ['CARGO_TARGET_DIR']}/debug/caplet-helper", self.out], check=True)
+        return made.returncode == 0
+
+    def first_to_fail(self, programs, names):
+        return next((by for by in (self.fails(programs, name) for name in names) if by), None)
+
+    def fails(self, programs, name):
+        """Which test of that file fails first; the others are not waited for."""
+        # Most of withdrawal's time is waiting. The others are written for what a small machine does at once.
+        threads = 16 if name == "withdrawal" else 2
+        running = subprocess.Popen(
+            [programs[name], f"--test-threads={threads}"], cwd=f"{ROOT}/lab", env=self.environ, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
+        )
+        late = threading.Timer(240, running.kill)
+        late.start()
+        try:
+            for line in running.stdout:
+                if line.startswith("test ") and line.rstrip().endswith("... FAILED"):
+                    return f"{name}: {line.split()[1]}"
+            return f"{name}: exit {running.returncode}" if running.wait() else None
+        finally:
+            late.cancel()
+            running.kill()
+            running.wait()
+
+    def patch(self, file, diff, *options):
+        patched = subprocess.run(["patch", "-s", "-f", "-r", "-", *options, file, diff], cwd=self.tree)
+        return patched.returncode == 0
+
+
+def tests_for(room):
+    names = FIRST + THEN.get(room, "").split() + LAST
+    return list(dict.fromkeys(names))
+
+
+def main():
+    rooms = sys.argv[1:] or list(THEN)
+    with tempfile.TemporaryDirectory(prefix="caplet-mutants.") as scratch:
+        folder = os.environ.get("MUTANTS_OUT") or mutate(scratch, rooms)
+        return try_on_the_system(missed(folder, rooms), scratch)
+
+
+def try_on_the_system(mutants, scratch):
+    jobs = queue.Queue()
+    for job in mutants:
+        jobs.put(job)
+    programs = test_programs()
+    noticed, survivors, lock = collections.Counter(), [], threading.Lock()
+
+    def work(scratch):
+        worker = Worker(scratch)
+        if not worker.build():
+            sys.exit("mutants: the tree itself does not build")
+        while True:
+            try:
+                name, room, diff = jobs.get_nowait()
+            except queue.Empty:
+                return
+            file = name.split(":")[0]
+            if not worker.patch(file, diff):
+                sys.exit(f"mutants: {diff} does not apply")
+            by = worker.first_to_fail(programs, tests_for(room)) if worker.build() else "the compiler"
+            worker.patch(file, diff, "-R")
+            with lock:
+                if by:
+                    noticed[by.split(":")[0]] += 1
+                else:
+                    survivors.append(name)
+                print(f"{'noticed by ' + by if by else 'SURVIVED'}  {name}", flush=True)
+
+    # No mutant's doing: what fails already would notice everything.
+    base = Worker(f"{scratch}/base")
+    if not base.build():
+        sys.exit("mutants: the tree itself does not build")
+    fails = base.first_to_fail(programs, sorted({test for _, room, _ in mutants for test in tests_for(room)}))
+    if fails:
+        sys.exit(f"mutants: without any of them, {fails} fails")
+    threads = [threading.Thread(target=work, args=(f"{scratch}/{n}",)) for n in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, times in noticed.most_common():
+        print(f"{times:5} {name}")
+    if sum(noticed.values()) + len(survivors) != len(mutants):
+        sys.exit("mutants: a worker broke off")
+    print(f"verdict: {len(mutants) - len(survivors)} of {len(mutants)} noticed, {len(survivors)} survived")
+    return bool(survivors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
