@@ -172,10 +172,10 @@ impl Held {
             ("permitted capabilities", self.sets.permitted == permitted),
             ("effective capabilities", self.sets.effective == permitted),
             ("inheritable capabilities", self.sets.inheritable == target.inheritable.bits()),
-            ("bounding sets", target.bounding.is_none_or(|set| self.bounding == set.bits() & self.known)),
-            ("ambient sets", self.ambient == target.ambient.bits() & self.known),
+            ("bounding capabilities", target.bounding.is_none_or(|set| self.bounding == set.bits() & self.known)),
+            ("ambient capabilities", self.ambient == target.ambient.bits() & self.known),
             ("securebits", self.securebits == target.securebits),
-            ("values of no_new_privs", self.no_new_privs == target.no_new_privs),
+            ("no_new_privs flags", self.no_new_privs == target.no_new_privs),
             ("user ids", self.uids == [target.uid; 3]),
             ("group ids", self.gids == [target.gid; 3]),
             ("supplementary groups", target.groups.as_ref().is_none_or(|g| sorted(g) == sorted(&self.groups))),
@@ -240,13 +240,13 @@ mod tests {
             wrong("permitted capabilities", &|held| held.sets.permitted ^= bit);
             wrong("effective capabilities", &|held| held.sets.effective ^= bit);
             wrong("inheritable capabilities", &|held| held.sets.inheritable ^= bit);
-            wrong("bounding sets", &|held| held.bounding ^= bit);
-            wrong("ambient sets", &|held| held.ambient ^= bit);
+            wrong("bounding capabilities", &|held| held.bounding ^= bit);
+            wrong("ambient capabilities", &|held| held.ambient ^= bit);
         }
         for bit in [1, 2, 16, 64, 128] {
             wrong("securebits", &|held| held.securebits ^= bit);
         }
-        wrong("values of no_new_privs", &|held| held.no_new_privs = false);
+        wrong("no_new_privs flags", &|held| held.no_new_privs = false);
         for which in 0..3 {
             wrong("user ids", &|held| held.uids[which] = 0);
             wrong("group ids", &|held| held.gids[which] = 0);

@@ -87,31 +87,17 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use caplet_policy::document::LIMIT_NAMES;
 
     #[test]
     fn every_name_of_limits_conf_is_the_kernels_number() {
         // asm-generic/resource.h, as x86_64 and aarch64 have it.
-        let names = [
-            "cpu",
-            "fsize",
-            "data",
-            "stack",
-            "core",
-            "rss",
-            "nproc",
-            "nofile",
-            "memlock",
-            "as",
-            "locks",
-            "sigpending",
-            "msgqueue",
-            "nice",
-            "rtprio",
-            "rttime",
-        ];
-        for (number, name) in (0u32..).zip(names) {
+        let names =
+            "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime";
+        for (number, name) in (0u32..).zip(names.split(' ')) {
             assert_eq!(resource(name), Some(number), "{name}");
         }
+        assert!(LIMIT_NAMES.iter().all(|name| resource(name).is_some()), "whatever a policy may say");
         assert_eq!(resource("maxlogins"), None);
     }
 

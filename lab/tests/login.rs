@@ -81,9 +81,13 @@ fn a_command_over_ssh_runs_in_the_session_of_the_login_profile() {
     assert!(inside.contains("CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1"), "{inside}");
     // Other tests log alice in at the same time.
     let known = [("user", "alice"), ("profile", "student"), ("scope", "isolated")];
-    let with_the_line =
-        || lab.log().find("grant", &known).iter().any(|grant| grant.field("command").starts_with("-c "));
-    assert!(lab.until(with_the_line), "no grant with the line");
+    let grants = || lab.log().find("grant", &known);
+    let with_the_line = || grants().iter().any(|grant| grant.field("command").starts_with("-c "));
+    assert!(
+        lab.until(with_the_line),
+        "no grant with the line: {:?}",
+        grants().iter().map(|g| g.text()).collect::<Vec<_>>()
+    );
 }
 
 // D1: no string of the command decides whether it is isolated
