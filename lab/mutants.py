@@ -5,7 +5,7 @@ usage: lab/mutants.py [FILE...]      (default: those of THEN below; `plan` is he
 
 Each missed mutant is built in a copy of the tree, and the test files named below (not all there are) run until a test
 fails. At the end: how many which file noticed; the exit code says if any survived. MUTANTS_OUT=FOLDER: cargo-mutants' results are there already.
-WORKERS: how many at once, default 2.
+WORKERS: how many at once, default 2. The tests read the pages of this tree: it must not change while they run.
 """
 import collections, json, os, queue, subprocess, sys, tempfile, threading
 

@@ -46,6 +46,7 @@ const OTHERWISE: &[(&str, How)] = &[
     ("make deb", Elsewhere("packaging/test.sh", "packaging/build-deb.sh")),
     ("make rpm", Elsewhere("packaging/test.sh", "packaging/build-rpm.sh")),
     ("make sabotage", Elsewhere("lab/sabotage.sh", "default: every lab/sabotage/*.patch")),
+    ("make mutants", Elsewhere("lab/mutants.py", "hours for all of it")),
     ("make hostile", Elsewhere("lab/hostile.sh", "Everything hostile that fits in half an hour")),
     ("make kernels", Elsewhere(".ci/run", "make kernels")),
     ("sudo make install", Elsewhere("packaging/test.sh", "make install")),
