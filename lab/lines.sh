@@ -5,8 +5,8 @@ cd "$(dirname "$0")/.."
 count() { # files...
     local file
     for file in "$@"; do
-        case $file in *tests.rs | */render.rs) continue ;; esac # the helper is built without `render`
-        awk '/^#\[cfg\(test\)\]$/ { getline next_line; if (next_line ~ /^(#|mod tests \{)/) exit; print next_line }
+        case $file in *tests.rs | */samples.rs | */render.rs) continue ;; esac # the helper is built without `render`
+        awk '/^#\[cfg\(test\)\]$/ { getline next_line; if (next_line ~ /^(#|mod tests \{)/) exit; if (next_line !~ /^mod [a-z]+;$/) print next_line }
              !/^#\[cfg\(test\)\]$/ { print }' "$file"
     done | grep -vcE '^[[:space:]]*(//.*)?$'
 }

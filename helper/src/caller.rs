@@ -165,3 +165,38 @@ impl Controlling {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_the_name_of_its_device() {
+        // Documentation/admin-guide/devices.txt
+        for (major, minor, name) in [
+            (136, 0, Some("/dev/pts/0")),
+            (136, 255, Some("/dev/pts/255")),
+            (137, 1, Some("/dev/pts/257")),
+            (143, 2, Some("/dev/pts/1794")),
+            (4, 0, Some("/dev/tty0")),
+            (4, 63, Some("/dev/tty63")),
+            (4, 64, Some("/dev/ttyS0")),
+            (4, 65, Some("/dev/ttyS1")),
+            (5, 1, Some("/dev/console")),
+            (5, 0, None), // "the own one" is nobody's name
+            (144, 0, None),
+            (1, 3, None),
+        ] {
+            assert_eq!(name_of_terminal(libc::makedev(major, minor)).as_deref(), name, "{major}:{minor}");
+        }
+    }
+
+    #[test]
+    fn groups_are_named_by_the_user_database() {
+        assert_eq!(group_name(0), Ok(Some("root".into())));
+        assert_eq!(group_name(3_999_999_999), Ok(None));
+        let named = crate::samples::alice().as_caller().unwrap();
+        assert_eq!((named.uid, named.name.as_str()), (1001, "alice"));
+        assert_eq!(named.groups.iter().map(|group| group.gid).collect::<Vec<_>>(), [100, 27, 50]);
+    }
+}

@@ -267,4 +267,23 @@ mod tests {
         (held.bounding, held.ambient) = (1 << 12, 1 << 12);
         assert_eq!(held.differs(&wanted), None);
     }
+
+    #[test]
+    fn what_is_read_is_what_the_kernel_says() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let of =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap().trim();
+        let set = |name: &str| u64::from_str_radix(of(name), 16).unwrap();
+        let last: u32 = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
+        let held = Held::now().unwrap();
+        assert_eq!(held.known, (1 << (last + 1)) - 1);
+        assert_eq!((held.bounding, held.ambient), (set("CapBnd"), set("CapAmb")));
+        assert_eq!((held.sets.permitted, held.sets.inheritable), (set("CapPrm"), set("CapInh")));
+        assert_eq!(u8::from(held.no_new_privs).to_string(), of("NoNewPrivs"));
+        let ids = |ids: [u32; 3]| ids.map(|id| id.to_string()).join("\t");
+        assert!(of("Uid").starts_with(&ids(held.uids)) && of("Gid").starts_with(&ids(held.gids)), "{status}");
+        // Neither an error nor silence where it is not as granted.
+        let other = Target { uid: held.uids[0] + 1, ..Target::ambient(0, held.gids[0], CapSet::EMPTY) };
+        assert!(matches!(read_back(&other), Err(Error::NotAsGranted(_))));
+    }
 }

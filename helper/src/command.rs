@@ -57,3 +57,33 @@ pub fn open(policy_path: &str) -> Result<Program, Error> {
 pub fn argv(policy_path: &str, asked: &[OsString]) -> Vec<OsString> {
     std::iter::once(policy_path.into()).chain(asked.iter().skip(1).cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::alice;
+
+    #[test]
+    fn a_word_is_the_policys_command_by_folder_and_name() {
+        let is = |word: &str, listed: &str| is_same(OsStr::new(word), listed, &alice());
+        for word in ["/etc/passwd", "passwd", "/usr/../etc/passwd", "//etc/passwd", "/etc/./passwd"] {
+            assert!(is(word, "/etc/passwd"), "{word}");
+        }
+        for word in
+            ["", "/", ".", "..", "passwd/", "/etc/passwd2", "/etc/group", "./passwd", "/usr/passwd", "/no/passwd"]
+        {
+            assert!(!is(word, "/etc/passwd"), "{word}");
+        }
+        assert!(!is("none", "/etc/none") && !is("/etc/none", "/etc/none"), "it is not there");
+        assert!(!is("null", "/dev/null"), "no file");
+        assert!(!is("x", "/"), "no name");
+    }
+
+    #[test]
+    fn what_is_executed_is_under_the_policys_name() {
+        let asked = ["date".into(), "-s".into(), "".into()];
+        assert_eq!(argv("/usr/bin/date", &asked), ["/usr/bin/date", "-s", ""]);
+        assert!(matches!(open("/etc/passwd"), Ok(Program::File(_))));
+        assert!(matches!(open("/etc/none"), Err(Error::Command { code: NOT_EXECUTABLE, .. })));
+    }
+}

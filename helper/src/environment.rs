@@ -118,6 +118,64 @@ fn with_system_folders(path: Option<&OsStr>) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples::{alice, command, grant};
+
+    fn built(profile: &str, inherited: &[&str]) -> Environment {
+        let inherited: Vec<CString> = inherited.iter().map(|entry| CString::new(*entry).unwrap()).collect();
+        Environment::of(&grant(profile, &command(&["x"])), &alice(), &inherited)
+    }
+
+    fn texts(environment: &Environment) -> Vec<String> {
+        environment.entries().into_iter().map(|entry| entry.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn where_no_command_is_bound_the_callers_environment_stays() {
+        let inherited =
+            ["A=1", "A=2", "nothing", "LD_PRELOAD=x.so", "HOME=/h", "PATH=/bin", "CAPLET_CAPS=ALL", "B=x=y"];
+        let mut built = built("env_set = { B = \"policy\" }", &inherited);
+        let path = "PATH=/bin:/usr/local/sbin:/usr/sbin:/sbin";
+        let own = ["CAPLET_PROFILE=p", "CAPLET_SCOPE=isolated", "CAPLET_CAPS="];
+        assert_eq!(texts(&built)[..4], ["A=1", "LD_PRELOAD=x.so", "HOME=/h", path]);
+        assert_eq!(texts(&built)[4], "B=policy");
+        assert_eq!(texts(&built)[5..], own);
+        assert_eq!(built.get("A"), Some(OsStr::new("1")));
+        assert_eq!(built.get("NO"), None);
+        // What PAM says comes after what the caller and the policy said, and cannot be nameless.
+        for entry in ["A=pam", "B=pam", "=x", "C", "CAPLET_CAPS=SYS_ADMIN", "NEW=pam"] {
+            built.offer(entry.as_bytes());
+        }
+        assert_eq!(texts(&built)[..8].len(), 8);
+        assert_eq!(texts(&built)[8..], ["NEW=pam"]);
+    }
+
+    #[test]
+    fn where_a_command_is_bound_it_is_made_anew() {
+        let host =
+            "scope = \"host\"\ncaps = [\"SYS_TIME\"]\ncommands = [\"/usr/bin/date\"]\nenv_keep = [\"KEEP\", \"X_*\"]";
+        let inherited = [
+            "LD_PRELOAD=x.so",
+            "PATH=/home/alice",
+            "HOME=/h",
+            "KEEP=1",
+            "X_A=()",
+            "TERM=xterm",
+            "SHELL=x",
+            "USER=root",
+        ];
+        let mut reset = built(host, &inherited);
+        let kept = ["KEEP=1", "TERM=xterm", "HOME=/", "USER=alice", "LOGNAME=alice", "SHELL=/bin/sh"];
+        let own = ["CAPLET_PROFILE=p", "CAPLET_SCOPE=host", "CAPLET_CAPS=SYS_TIME"];
+        assert_eq!(texts(&reset)[..6], kept);
+        assert_eq!(texts(&reset)[6], format!("PATH={SECURE_PATH}"));
+        assert_eq!(texts(&reset)[7..], own);
+        for entry in ["LD_PRELOAD=x.so", "X_B=1", "LANG=C", "PYTHONPATH=x", "KEEP=2"] {
+            reset.offer(entry.as_bytes());
+        }
+        assert_eq!(texts(&reset)[10..], ["X_B=1", "LANG=C"]);
+        let home = built(&format!("{host}\nhome_keep = true"), &[]);
+        assert_eq!(home.get("HOME"), Some(OsStr::new("/home/alice")));
+    }
 
     #[test]
     fn a_reset_keeps_only_harmless_values() {
@@ -137,11 +195,13 @@ mod tests {
         assert!(is_kept(b"GIT_DIR", b"/x", &keep));
         assert!(!is_kept(b"GIT_DIR", b"() { :; }", &keep));
         assert!(!is_kept(b"EDITORX", b"vi/", &keep));
+        assert!(!is_kept(b"EDITORX", b"vi", &keep));
     }
 
     #[test]
     fn sbin_is_added_to_a_students_path_once() {
         assert_eq!(with_system_folders(Some(OsStr::new("/bin:/sbin"))), "/bin:/sbin:/usr/local/sbin:/usr/sbin");
         assert_eq!(with_system_folders(None), SECURE_PATH);
+        assert_eq!(with_system_folders(Some(OsStr::new(""))), SECURE_PATH, "an empty one is the current folder");
     }
 }

@@ -120,6 +120,34 @@ fn must_be_free(range: &Range, file: &str, groups: bool) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples::alice;
+    use caplet_policy::document::Scope;
+
+    #[test]
+    fn one_id_is_mapped_and_groups_cannot_be_dropped() {
+        let mut profile = Profile::new("p", Scope::Isolated);
+        let map = |profile: &Profile| Maps::of(profile, &alice(), (1001, 100)).unwrap();
+        let own = Maps { uid: "1001 1001 1\n".into(), gid: "100 100 1\n".into(), deny_setgroups: true };
+        assert_eq!(map(&profile), own);
+        profile.user = UserMode::Root;
+        assert_eq!(map(&profile), Maps { uid: "0 1001 1\n".into(), gid: "0 100 1\n".into(), ..own });
+        // alice has no range, which is no reason to do without.
+        profile.subids = true;
+        assert!(matches!(Maps::of(&profile, &alice(), (1001, 100)), Err(Error::Subids(_))));
+    }
+
+    #[test]
+    fn a_range_that_takes_in_somebodys_id_is_not_used() {
+        let range = |first, count| Range { owner: "alice".into(), first, count };
+        let free = range(3_000_000_000, 65536);
+        assert!(must_be_free(&free, SUBUID, false).is_ok() && must_be_free(&free, SUBGID, true).is_ok());
+        for range in [range(0, 65536), range(0, 1)] {
+            for groups in [false, true] {
+                let why = must_be_free(&range, SUBUID, groups).unwrap_err();
+                assert!(matches!(&why, Error::Subids(text) if text.contains("belongs to somebody")), "{why:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_namespace_around_maps_root_and_the_same_ids_to_themselves() {

@@ -207,3 +207,36 @@ fn enter(plan: Plan, status: &OwnedFd, proc: &OwnedFd, pty: Option<(OwnedFd, boo
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{alice, command, grant};
+    use caplet_policy::capability::CapSet;
+    use caplet_policy::document::Subnet;
+
+    #[test]
+    fn a_member_of_a_network_finds_itself_the_gateway_and_the_name_servers() {
+        let grant = grant("hostname = \"pc\"", &command(&["x"]));
+        let mut isolation = Isolation::of(&grant, &alice(), crate::hygiene::Power::Setuid, CapSet::KNOWN).unwrap();
+        assert_eq!(names(&isolation, None).unwrap(), None);
+        let place = |at| Place {
+            address: "10.1.0.7".parse().unwrap(),
+            gateway: "10.1.0.1".parse().unwrap(),
+            subnet: Subnet { address: "10.1.0.0".parse().unwrap(), prefix: 24 },
+            subnet6: None,
+            at,
+        };
+        let of = |isolation: &Isolation, at| names(isolation, Some(&place(at))).unwrap().unwrap();
+        let port = of(&isolation, At::Port(3));
+        assert!(port.hosts.ends_with("10.1.0.7 pc\n10.1.0.1 gateway\n"), "{}", port.hosts);
+        assert_eq!(port.resolver, None);
+        let stack = At::Stack { resolver: "10.1.0.2".parse().unwrap() };
+        assert_eq!(of(&isolation, stack).resolver.as_deref(), Some("nameserver 10.1.0.2\n"));
+        isolation.dns = vec!["9.9.9.9".parse().unwrap(), "2620:fe::9".parse().unwrap()];
+        for at in [At::Port(3), stack] {
+            let text = "nameserver 9.9.9.9\nnameserver 2620:fe::9\n";
+            assert_eq!(of(&isolation, at).resolver.as_deref(), Some(text), "the policy's, and no others");
+        }
+    }
+}

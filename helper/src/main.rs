@@ -30,6 +30,8 @@ mod process_stat;
 mod registry;
 mod rejudge;
 mod rootfs;
+#[cfg(test)]
+mod samples;
 mod scheduling;
 mod seccomp;
 mod sessions;

@@ -92,3 +92,37 @@ fn distrusted(path: &str, why: Distrust) -> Error {
 fn faulty(path: &str, why: &str) -> Error {
     Error::Policy { detail: format!("{path}: {why}"), contact: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_ins_are_read_in_byte_order_and_leftovers_are_not() {
+        let path = std::env::temp_dir().join(format!("caplet-policy-files.{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        for name in ["20-b.toml", "10-a.toml", "A.toml", ".hidden.toml", "x.toml.dpkg-new", "y.toml~", "toml", "z.TOML"]
+        {
+            std::fs::write(path.join(name), "").unwrap();
+        }
+        let found = names(&std::fs::File::open(&path).unwrap().into());
+        std::fs::remove_dir_all(&path).unwrap();
+        assert_eq!(found.unwrap(), ["10-a.toml", "20-b.toml", "A.toml"]);
+    }
+
+    #[test]
+    fn a_policy_of_ones_own_is_only_for_a_helper_without_the_setuid_bit() {
+        let caller = crate::samples::caller();
+        let refused = read(Power::Setuid, Some(OsStr::new("/etc/passwd")), &caller);
+        assert!(
+            matches!(&refused, Err(Error::Unsupported(text)) if text.starts_with("--policy is only")),
+            "{refused:?}"
+        );
+        assert_eq!(read(Power::None, None, &caller).unwrap().profiles.len(), 1);
+        let Err(Error::Policy { detail, contact: None }) = read(Power::None, Some(OsStr::new("/etc/passwd")), &caller)
+        else {
+            panic!("no policy");
+        };
+        assert!(detail.starts_with("/etc/passwd:1:"), "{detail}");
+    }
+}

@@ -250,6 +250,7 @@ fn caps(text: &str) -> Option<CapSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples::{alice, command, grant};
     use caplet_policy::request::Verb;
     use std::os::unix::ffi::OsStringExt;
 
@@ -309,5 +310,34 @@ mod tests {
         assert_eq!(today(&[100, 20], &[100], &[100, 27]), Some(vec![100, 20, 27]));
         // One that the login alone gave, and that the database lists since, is there already.
         assert_eq!(today(&[100, 27], &[100], &[100, 27]), Some(vec![100, 27]));
+    }
+
+    #[test]
+    fn a_session_goes_on_while_all_that_it_has_would_be_granted() {
+        let mut asked = command(&["ip", "link"]);
+        asked.add.add_text("NET_ADMIN,NET_RAW").unwrap();
+        let wide = "may_add = [\"NET_ADMIN\", \"NET_RAW\"]";
+        let held = Granted::of(&grant(wide, &asked), &alice(), &asked);
+        assert_eq!((held.uid, held.gid, held.scope.as_str()), (1001, 100, "isolated"));
+        assert_eq!(held.request.start, Start::Command(vec!["ip".into()]), "arguments have no say");
+        assert!(covers(&grant(wide, &asked), &held));
+        let plain = command(&["ip"]);
+        assert!(covers(&grant("caps = [\"NET_ADMIN\", \"NET_RAW\", \"SYS_PTRACE\"]", &plain), &held), "more is enough");
+        assert!(!covers(&grant("caps = [\"NET_ADMIN\"]", &plain), &held));
+        assert!(!covers(&grant("", &plain), &held));
+        let host = "scope = \"host\"\ncaps = [\"NET_ADMIN\", \"NET_RAW\"]";
+        assert!(!covers(&grant(host, &plain), &held), "another scope");
+        // Where the policy's command bound it the arguments count.
+        let bound = grant(&format!("{host}\ncommands = [\"/usr/sbin/ip\"]"), &command(&["ip", "link"]));
+        let held = Granted::of(&bound, &alice(), &command(&["ip", "link"]));
+        assert_eq!((held.command.as_deref(), held.scope.as_str()), (Some("/usr/sbin/ip"), "host"));
+        assert_eq!(held.request.start, Start::Command(vec!["ip".into(), "link".into()]));
+    }
+
+    #[test]
+    fn only_words_in_their_order_are_read() {
+        let environment: Vec<CString> =
+            ["WORD0000=a", "WORD0001=b=c", "OTHER=1", "WORD0003=d"].map(|entry| CString::new(entry).unwrap()).into();
+        assert_eq!(words_of(&environment), ["a", "b=c"]);
     }
 }

@@ -486,6 +486,9 @@ fn the_callers_session_keyring_stays_outside() {
     let Some(lab) = lab() else { return };
     let line = "keyctl session - sh -c 'keyctl add user secret x @s >/dev/null; caplet run -p own keyctl show @s'";
     assert!(!lab.sh("alice", line).out().contains("secret"));
+    // Nor does one in host scope have anything in its own, the user's keyring for one: that is pam_keyinit's to give.
+    let host = lab.run_as("alice", ["caplet", "run", "-p", "real", "keyctl", "show", "@s"]).expect_ok();
+    assert!(!host.out().contains("_uid."), "{host}");
 }
 
 // T14, part B "policy faults"

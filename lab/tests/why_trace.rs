@@ -103,8 +103,9 @@ fn what_reads_it_is_roots_and_without_power_and_nothing_of_it_is_in_the_session(
     assert_eq!((rules.out(), traced.out()), (traced.out(), rules.out()), "{traced}");
     assert!(traced.out().ends_with("\n0"), "{traced}");
 
-    let readers = |profile: &str| {
-        let line = format!("caplet why --quiet -p {profile} -- sh -c 'echo ready; sleep 60' >/home/alice/said 2>&1 &");
+    let readers = |verb: &str, profile: &str| {
+        let line =
+            format!("caplet {verb} --quiet -p {profile} -- sh -c 'echo ready; sleep 60' >/home/alice/said 2>&1 &");
         lab.sh("alice", &format!("rm -f said; setsid {line}")).expect_ok();
         assert!(lab.until(|| lab.root("cat /home/alice/said").out() == "ready"), "{profile}");
         let found = lab.root(READERS).out();
@@ -112,8 +113,9 @@ fn what_reads_it_is_roots_and_without_power_and_nothing_of_it_is_in_the_session(
         assert!(lab.until(|| lab.root("pgrep -x caplet-helper || echo none").out() == "none"), "{profile}");
         found
     };
-    assert_eq!(readers("rules"), "", "the policy does not say so");
-    let of_traced = readers("traced");
+    assert_eq!(readers("why", "rules"), "", "the policy does not say so");
+    assert_eq!(readers("run", "traced"), "", "nobody asked why");
+    let of_traced = readers("why", "traced");
     let none = "0000000000000000";
     assert_eq!(of_traced, format!("Uid:0 CapPrm:{none} CapEff:{none} NoNewPrivs:1 Seccomp:2 0"));
 }
