@@ -31,7 +31,10 @@ impl Slot {
     /// Takes the user's first free place out of `max`; one with a dead session's record, which waits for the log to
     /// take its `end`, only where no other is left.
     pub fn take(uid: u32, max: u32) -> Result<Self, Error> {
-        let folder = folder()?;
+        Self::take_in(folder()?, uid, max)
+    }
+
+    fn take_in(folder: OwnedFd, uid: u32, max: u32) -> Result<Self, Error> {
         let mut met = Vec::new();
         for also_dead in [false, true] {
             for number in 0..max {
@@ -204,16 +207,22 @@ fn without_cgroup(record: &str) -> bool {
 
 /// The running sessions of a user, or of everybody.
 pub fn live(of: Option<u32>) -> Result<Vec<Live>, Error> {
-    let folder = folder()?;
+    live_in(&folder()?, of)
+}
+
+fn live_in(folder: &OwnedFd, of: Option<u32>) -> Result<Vec<Live>, Error> {
     let is_theirs = |name: &String| of.is_none_or(|uid| name.split('.').next() == Some(uid.to_string().as_str()));
-    let names = names(&folder, usize::MAX)?.into_iter().filter(is_theirs);
-    Ok(names.filter_map(|name| read_live(&folder, &name)).collect())
+    let names = names(folder, usize::MAX)?.into_iter().filter(is_theirs);
+    Ok(names.filter_map(|name| read_live(folder, &name)).collect())
 }
 
 /// Whether [`Slot::take`] would find no place. Takes none.
 pub fn is_full(uid: u32, max: u32) -> Result<bool, Error> {
-    let folder = folder()?;
-    Ok((0..max).all(|number| read_live(&folder, &format!("{uid}.{number}")).is_some()))
+    Ok(is_full_in(&folder()?, uid, max))
+}
+
+fn is_full_in(folder: &OwnedFd, uid: u32, max: u32) -> bool {
+    (0..max).all(|number| read_live(folder, &format!("{uid}.{number}")).is_some())
 }
 
 fn read_live(folder: &OwnedFd, name: &str) -> Option<Live> {
@@ -271,4 +280,140 @@ fn lock(folder: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Error> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A folder in the place of `/run/caplet`.
+    struct Run(PathBuf, OwnedFd);
+
+    impl Run {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("caplet-registry.{test}.{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            let folder = std::fs::File::open(&path).unwrap().into();
+            Self(path, folder)
+        }
+
+        fn take(&self, uid: u32, max: u32) -> Result<Slot, Error> {
+            Slot::take_in(self.1.try_clone().unwrap(), uid, max)
+        }
+
+        /// What a session leaves whose guard was killed.
+        fn killed(&self, name: &str, record: &str) {
+            std::fs::write(self.0.join(name), record).unwrap();
+        }
+
+        fn there(&self) -> Vec<String> {
+            let mut all: Vec<String> = std::fs::read_dir(&self.0)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            all.sort();
+            all
+        }
+    }
+
+    impl Drop for Run {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_user_has_as_many_places_as_the_policy_says() {
+        let run = Run::new("places");
+        let (one, two) = (run.take(7, 2).unwrap(), run.take(7, 2).unwrap());
+        assert_eq!((one.name.as_str(), two.name.as_str()), ("7.0", "7.1"));
+        assert!(matches!(run.take(7, 2), Err(Error::TooMany(2))));
+        assert_eq!(run.take(8, 1).unwrap().name, "8.0", "another user's are another's");
+        assert_eq!(run.take(7, 3).unwrap().name, "7.2");
+        one.release();
+        drop(one);
+        assert_eq!(run.take(7, 2).unwrap().name, "7.0");
+        assert!(matches!(run.take(9, 0), Err(Error::TooMany(0))));
+    }
+
+    #[test]
+    fn a_killed_sessions_record_is_met_and_its_place_is_the_last_to_be_taken() {
+        let run = Run::new("killed");
+        run.killed("7.0", "grant id=a\n");
+        let slot = run.take(7, 2).unwrap();
+        assert_eq!(slot.name, "7.1");
+        let met: Vec<String> = slot.met().map(|dead| dead.grant().to_owned()).collect();
+        assert_eq!(met, ["grant id=a"]);
+        let last = run.take(7, 2).unwrap();
+        assert_eq!(last.name, "7.0");
+        assert_eq!(std::fs::read(run.0.join("7.0")).unwrap(), b"", "nothing of the dead one's");
+        assert_eq!(last.met().count(), 0, "its own is none");
+        slot.release();
+        assert_eq!(run.there(), ["7.0"]);
+    }
+
+    #[test]
+    fn a_session_is_live_while_its_guard_holds_the_lock_and_has_said_what_it_is() {
+        let run = Run::new("live");
+        let slot = run.take(7, 2).unwrap();
+        assert_eq!(live_in(&run.1, None).unwrap().len(), 0, "not yet");
+        assert!(!is_full_in(&run.1, 7, 1));
+        slot.record("grant id=a\n").unwrap();
+        let other = run.take(70, 1).unwrap();
+        other.record("grant id=b\nrunning pid=2\n").unwrap();
+        let grants = |of| live_in(&run.1, of).unwrap().iter().map(|l| l.grant().to_owned()).collect::<Vec<_>>();
+        assert_eq!((grants(Some(7)), grants(Some(70))), (vec!["grant id=a".into()], vec!["grant id=b".into()]));
+        assert_eq!((grants(None).len(), grants(Some(0)).len()), (2, 0));
+        let all = live_in(&run.1, Some(7)).unwrap();
+        assert_eq!(all[0].running(), "");
+        slot.record("running pid=1\n").unwrap();
+        assert_eq!(live_in(&run.1, Some(7)).unwrap()[0].running(), "running pid=1");
+        assert!(is_full_in(&run.1, 7, 1) && !is_full_in(&run.1, 7, 2) && is_full_in(&run.1, 70, 1));
+        assert_eq!(dead(&run.1, true).unwrap().len(), 0);
+        // The guard is killed.
+        drop(slot);
+        assert!(!all[0].is_held());
+        drop(all); // asking took the lock
+        assert!(!is_full_in(&run.1, 7, 1));
+        assert_eq!((grants(Some(7)).len(), grants(Some(70)).len()), (0, 1));
+        let mut left = dead(&run.1, true).unwrap();
+        assert_eq!(left.len(), 1);
+        let left = left.remove(0);
+        assert!(left.empty(), "it has no cgroup");
+        left.bury();
+        assert_eq!(run.there(), ["70.0"]);
+    }
+
+    #[test]
+    fn what_is_no_sessions_record_is_left_alone() {
+        let run = Run::new("others");
+        for name in ["net.lab", "net.x", "auth", ".7.0", "7.0x", "sequence"] {
+            run.killed(name, "x");
+        }
+        run.killed("7.1", "");
+        for number in 0..70 {
+            run.killed(&format!("8.{number}"), "grant id=a\n");
+        }
+        assert_eq!(dead(&run.1, true).unwrap().len(), 70);
+        assert_eq!(names(&run.1, 5).unwrap().len(), 5);
+        assert!((FEW - 1..=FEW).contains(&dead(&run.1, false).unwrap().len()), "an empty one may be among the few");
+        let mut found = networks(&run.1).unwrap();
+        found.sort();
+        assert_eq!(found, ["lab", "x"]);
+        std::os::unix::fs::symlink("8.0", run.0.join("9.0")).unwrap();
+        assert!(run.take(9, 1).is_err(), "no link is followed");
+        assert!(take_dead(&run.1, "9.0".into()).is_none() && take_dead(&run.1, "7.1".into()).is_none());
+        let held = lock(&run.1, "8.0").unwrap();
+        assert!(held.is_some() && lock(&run.1, "8.0").unwrap().is_none());
+        assert!(take_dead(&run.1, "8.0".into()).is_none(), "somebody has it");
+    }
+
+    #[test]
+    fn a_record_with_a_cgroup_keeps_its_place_until_that_is_gone() {
+        // Not the cgroup of a session of that number: nothing is killed by such a record.
+        for record in ["", "nonsense", "grant id=\"a\"", "grant id=\"a\" cgroup=\"/x/y\"", "grant cgroup=\"/\""] {
+            assert!(without_cgroup(record), "{record}");
+        }
+    }
 }
