@@ -4,13 +4,12 @@ system tests. Run as root, with CAPLET_BUILD; hours for all of it.
 usage: lab/mutants.py [FILE...]      (default: those of THEN below; `plan` is helper/src/plan.rs)
 
 Each missed mutant is built in a copy of the tree, and the test files named below (not all there are) run until a test
-fails. At the end: how many which file noticed; the exit code says if any survived. MUTANTS_OUT=FOLDER: cargo-mutants' results are there already.
-WORKERS: how many at once, default 2. The tests read the pages of this tree: it must not change while they run.
+fails. At the end: how many which file noticed; the exit code says if any survived. All of it looks at a copy of the tree.
+MUTANTS_OUT=FOLDER: cargo-mutants' results are there already, of this tree. WORKERS: how many at once, default 2.
 """
 import collections, json, os, queue, subprocess, sys, tempfile, threading
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-ROOT = os.path.dirname(HERE)
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 WORKERS = int(os.environ.get("WORKERS", "2"))
 # Quick ones first; then those that know most about the file.
 FIRST = "claims limits trail as_written before_exec check whatif wishes arguments seccomp".split()
@@ -35,11 +34,22 @@ THEN = {
 LAST = "surroundings hostile_callers login accomplice masks why_trace knobs".split()
 
 
-def mutate(folder, rooms):
+def copy(tree):
+    """What git knows of this tree, and what it would take, without its history."""
+    os.makedirs(tree)
+    listed = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE,
+    ).stdout
+    subprocess.run(["rsync", "-a", "--files-from=-", f"{ROOT}/", tree], input=listed, check=True)
+    return tree
+
+
+def mutate(tree, folder, rooms):
     files = [word for room in rooms for word in ("-f", f"helper/src/{room}.rs")]
     line = ["cargo", "mutants", "-p", "caplet-helper", "-j", str(WORKERS), "--timeout", "60", "--no-shuffle"]
     # 2 and 3: some were missed, or timed out.
-    if subprocess.run([*line, "-o", folder, *files], cwd=ROOT).returncode not in (0, 2, 3):
+    if subprocess.run([*line, "-o", folder, *files], cwd=tree).returncode not in (0, 2, 3):
         sys.exit("mutants: cargo-mutants failed (it is had with `cargo install --locked cargo-mutants`)")
     return f"{folder}/mutants.out"
 
@@ -57,11 +67,10 @@ def missed(folder, rooms):
     return sorted(found, key=lambda job: rooms.index(job[1]))
 
 
-def test_programs(target):
+def test_programs(tree, target):
     built = subprocess.run(
         ["cargo", "test", "-p", "caplet-lab", "--no-run", "--message-format=json"],
-        # Nothing of root's stays in the tree.
-        cwd=ROOT, env=os.environ | {"CARGO_TARGET_DIR": target}, check=True, stdout=subprocess.PIPE, text=True,
+        cwd=tree, env=os.environ | {"CARGO_TARGET_DIR": target}, check=True, stdout=subprocess.PIPE, text=True,
     )
     found = {}
     for line in built.stdout.splitlines():
@@ -72,14 +81,10 @@ def test_programs(target):
 
 
 class Worker:
-    def __init__(self, work):
-        self.tree = f"{work}/tree"
-        os.makedirs(self.tree)
-        listed = subprocess.run(
-            ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-co", "--exclude-standard"],
-            cwd=ROOT, check=True, stdout=subprocess.PIPE,
-        ).stdout
-        subprocess.run(["rsync", "-a", "--files-from=-", f"{ROOT}/", self.tree], input=listed, check=True)
+    def __init__(self, whole, work):
+        self.whole, self.tree = whole, f"{work}/tree"
+        os.makedirs(work)
+        subprocess.run(["cp", "-a", whole, self.tree], check=True)
         self.out = f"{work}/build"
         os.makedirs(self.out)
         subprocess.run(["cp", f"{os.environ['CAPLET_BUILD']}/caplet", self.out], check=True)
@@ -110,8 +115,9 @@ class Worker:
         # Most of withdrawal's time is waiting. The others are written for what a small machine does at once.
         threads = 16 if name == "withdrawal" else 2
         running = subprocess.Popen(
-            [programs[name], f"--test-threads={threads}"], cwd=f"{ROOT}/lab", env=self.environ, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
+            [programs[name], f"--test-threads={threads}"],
+            cwd=f"{self.whole}/lab", env=self.environ, start_new_session=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
         )
         late = threading.Timer(240, running.kill)
         late.start()
@@ -141,19 +147,20 @@ def main():
         if not os.path.exists(f"{ROOT}/helper/src/{room}.rs"):
             sys.exit(f"mutants: there is no helper/src/{room}.rs; name files as in `lab/mutants.py plan capset`")
     with tempfile.TemporaryDirectory(prefix="caplet-mutants.") as scratch:
-        folder = os.environ.get("MUTANTS_OUT") or mutate(scratch, rooms)
-        return try_on_the_system(missed(folder, rooms), scratch)
+        tree = copy(f"{scratch}/tree")
+        folder = os.environ.get("MUTANTS_OUT") or mutate(tree, scratch, rooms)
+        return try_on_the_system(tree, missed(folder, rooms), scratch)
 
 
-def try_on_the_system(mutants, scratch):
+def try_on_the_system(tree, mutants, scratch):
     jobs = queue.Queue()
     for job in mutants:
         jobs.put(job)
-    programs = test_programs(f"{scratch}/tests")
+    programs = test_programs(tree, f"{scratch}/tests")
     noticed, survivors, lock = collections.Counter(), [], threading.Lock()
 
     def work(scratch):
-        worker = Worker(scratch)
+        worker = Worker(tree, scratch)
         if not worker.build():
             sys.exit("mutants: the tree itself does not build")
         while True:
@@ -173,7 +180,7 @@ def try_on_the_system(mutants, scratch):
                 print(f"{'noticed by ' + by if by else 'SURVIVED'}  {name}", flush=True)
 
     # No mutant's doing: what fails already would notice everything.
-    base = Worker(f"{scratch}/base")
+    base = Worker(tree, f"{scratch}/base")
     if not base.build():
         sys.exit("mutants: the tree itself does not build")
     fails = base.first_to_fail(programs, sorted({test for _, room, _ in mutants for test in tests_for(room)}))
