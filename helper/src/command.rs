@@ -22,10 +22,7 @@ pub fn is_same(word: &OsStr, policy_path: &str, person: &Person) -> bool {
     if asked == listed || Some(asked.as_os_str()) == asked.file_name() {
         return true;
     }
-    let folder = match asked.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let Some(folder) = asked.parent() else { return false };
     // The user's own rights: what the user may not see must not change the answer.
     process::set_fs_ids(person.uid, person.gid);
     let seen = std::fs::metadata(folder);

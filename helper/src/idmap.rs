@@ -103,9 +103,7 @@ fn must_be_free(range: &Range, file: &str, groups: bool) -> Result<(), Error> {
     if let Some(id) = enumerated_id_within(range.first, range.last(), groups) {
         return Err(taken(id));
     }
-    let spread = 16;
-    for part in 0..=spread {
-        let id = range.first + ((u64::from(range.count - 1) * part) / spread) as u32;
+    for id in spread(range) {
         match resolves(id) {
             Ok(false) => {}
             Ok(true) => return Err(taken(id)),
@@ -115,6 +113,12 @@ fn must_be_free(range: &Range, file: &str, groups: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Its first, its last, and others between them.
+fn spread(range: &Range) -> impl Iterator<Item = u32> {
+    let (parts, last) = (16, u64::from(range.count - 1));
+    (0..=parts).map(move |part| range.first + (last * part / parts) as u32)
 }
 
 #[cfg(test)]
@@ -141,6 +145,9 @@ mod tests {
         let range = |first, count| Range { owner: "alice".into(), first, count };
         let free = range(3_000_000_000, 65536);
         assert!(must_be_free(&free, SUBUID, false).is_ok() && must_be_free(&free, SUBGID, true).is_ok());
+        let ids: Vec<u32> = spread(&range(1000, 161)).collect();
+        assert_eq!(ids, (0..=16).map(|part| 1000 + part * 10).collect::<Vec<_>>());
+        assert!(spread(&range(u32::MAX - 1, 2)).all(|id| id >= u32::MAX - 1));
         for range in [range(0, 65536), range(0, 1)] {
             for groups in [false, true] {
                 let why = must_be_free(&range, SUBUID, groups).unwrap_err();
