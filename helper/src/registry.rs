@@ -6,7 +6,7 @@ use crate::error::{Error, call};
 use crate::sys::{Errno, mount, process};
 use caplet_policy::escape::parse_log_line;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::io::Seek;
 use std::os::fd::OwnedFd;
@@ -105,7 +105,7 @@ pub fn private_folder() -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let private = openat(&folder, "auth", flags, Mode::empty()).map_err(call(named("open")))?;
     let stat = fstat(&private).map_err(call(named("fstat")))?;
-    if stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
+    if !is_roots(&stat, 0o077) {
         return Err(call(named("the folder must be root's alone:"))(Errno::EPERM));
     }
     Ok(private)
@@ -197,12 +197,17 @@ fn read_all(file: &OwnedFd) -> Option<String> {
 
 /// Takes the cgroup of a record away, if it has one; whether it is gone.
 fn without_cgroup(record: &str) -> bool {
-    let Some((_, fields)) = record.lines().next().and_then(parse_log_line) else { return true };
+    cgroup_of(record).is_none_or(|(path, id)| cgroup::bury(&path, &id))
+}
+
+/// The cgroup that a record names, and its session's id.
+fn cgroup_of(record: &str) -> Option<(String, String)> {
+    let (_, fields) = record.lines().next().and_then(parse_log_line)?;
     let text = |key: &str| {
-        let value = fields.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_slice());
-        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+        let value = fields.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_slice())?;
+        Some(String::from_utf8_lossy(value).into_owned())
     };
-    cgroup::bury(&text("cgroup"), &text("id"))
+    Some((text("cgroup")?, text("id").unwrap_or_default()))
 }
 
 /// The running sessions of a user, or of everybody.
@@ -260,10 +265,15 @@ pub fn folder() -> Result<OwnedFd, Error> {
     }
     .map_err(call(named("open")))?;
     let stat = fstat(&folder).map_err(call(named("fstat")))?;
-    if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 {
+    if !is_roots(&stat, 0o022) {
         return Err(call(named("the folder must belong to root and be writable by nobody else:"))(Errno::EPERM));
     }
     Ok(folder)
+}
+
+/// Whether it is root's, and these bits of its mode are nobody's.
+fn is_roots(stat: &FileStat, closed: u32) -> bool {
+    stat.st_uid == 0 && stat.st_mode & closed == 0
 }
 
 /// `None`: another session has it. A file that was unlinked while we waited for nobody is tried again.
@@ -410,10 +420,26 @@ mod tests {
     }
 
     #[test]
-    fn a_record_with_a_cgroup_keeps_its_place_until_that_is_gone() {
-        // Not the cgroup of a session of that number: nothing is killed by such a record.
-        for record in ["", "nonsense", "grant id=\"a\"", "grant id=\"a\" cgroup=\"/x/y\"", "grant cgroup=\"/\""] {
-            assert!(without_cgroup(record), "{record}");
+    fn a_record_says_which_cgroup_is_its_sessions() {
+        let line = "grant v=1 id=\"a\" cgroup=\"/user.slice/caplet-a\"\nrunning cgroup=\"/other\"\n";
+        assert_eq!(cgroup_of(line), Some(("/user.slice/caplet-a".into(), "a".into())));
+        for none in ["", "nonsense", "grant v=1 id=\"a\""] {
+            assert_eq!(cgroup_of(none), None, "{none}");
+            assert!(without_cgroup(none));
         }
+        // One that is not named after its session is nobody's to kill.
+        assert!(without_cgroup("grant v=1 id=\"a\" cgroup=\"/\""));
+    }
+
+    #[test]
+    fn whose_a_folder_is_and_whom_it_is_closed_to() {
+        let of = |uid: u32, mode: u32| {
+            let mut stat = nix::sys::stat::stat("/").unwrap();
+            (stat.st_uid, stat.st_mode) = (uid, libc::S_IFDIR | mode);
+            stat
+        };
+        assert!(is_roots(&of(0, 0o755), 0o022) && is_roots(&of(0, 0o700), 0o077));
+        assert!(!is_roots(&of(0, 0o755), 0o077) && !is_roots(&of(0, 0o775), 0o022) && !is_roots(&of(0, 0o702), 0o022));
+        assert!(!is_roots(&of(7, 0o700), 0o077) && !is_roots(&of(7, 0o755), 0o022));
     }
 }

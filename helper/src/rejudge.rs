@@ -63,6 +63,12 @@ pub struct Baseline {
     expired: bool,
 }
 
+impl Baseline {
+    fn is_worse(&self, before: &Self) -> bool {
+        (self.locked && !before.locked) || (self.expired && !before.expired)
+    }
+}
+
 impl Granted {
     pub fn of(grant: &Grant, person: &Person, request: &Request) -> Self {
         let profile = grant.profile();
@@ -184,7 +190,7 @@ fn judge_again(granted: Granted, base: &Baseline) -> Verdict {
         Ok(_) => return Verdict::Account,
     }
     let Some(now) = granted.ask_nss((false, false)) else { return Verdict::Unknown };
-    if (now.locked && !base.locked) || (now.expired && !base.expired) {
+    if now.is_worse(base) {
         return Verdict::Account;
     }
     let Some(groups) = today(&granted.groups, &base.listed, &now.listed) else { return Verdict::Unknown };
@@ -339,5 +345,53 @@ mod tests {
         let environment: Vec<CString> =
             ["WORD0000=a", "WORD0001=b=c", "OTHER=1", "WORD0003=d"].map(|entry| CString::new(entry).unwrap()).into();
         assert_eq!(words_of(&environment), ["a", "b=c"]);
+    }
+
+    #[test]
+    fn what_was_asked_is_asked_again() {
+        let asked = Request {
+            profile: Some("p".into()),
+            privileged: true,
+            login: true,
+            quiet: true,
+            tied: true,
+            ..Request::new(Verb::Run, Start::Line("ls".into()))
+        };
+        let profile = "login = true\nprivileged = true\nmay_add = [\"ALL\"]";
+        let held = Granted::of(&grant(profile, &asked), &alice(), &asked).request;
+        let wanted = Request { quiet: false, tied: false, start: Start::Shell, ..asked };
+        assert_eq!(held, wanted);
+        let mut asked = command(&["ip"]);
+        asked.add.add_text("NET_ADMIN").unwrap();
+        asked.drop.add_text("NET_RAW").unwrap();
+        let held = Granted::of(&grant("may_add = [\"ALL\"]", &asked), &alice(), &asked).request;
+        assert_eq!(held, Request { profile: Some("p".into()), ..asked });
+    }
+
+    #[test]
+    fn only_an_account_that_got_worse_ends_a_session() {
+        let of = |locked, expired| Baseline { listed: Vec::new(), locked, expired };
+        let all = [(false, false), (true, false), (false, true), (true, true)].map(|(l, e)| of(l, e));
+        for (before, worse) in all.iter().zip([[1, 2, 3].as_slice(), &[2, 3], &[1, 3], &[]]) {
+            for (number, now) in all.iter().enumerate() {
+                assert_eq!(now.is_worse(before), worse.contains(&number), "{before:?} {now:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_user_database_is_asked_by_name_and_uid() {
+        let root = Granted { uid: 0, name: "root".into(), ..granted() };
+        assert!(root.baseline().unwrap().listed.contains(&0));
+        assert_eq!(listed("root", 7777).unwrap()[0], 7777);
+        let nobody = Granted { uid: 3_999_999_999, ..granted() };
+        assert_eq!(nobody.baseline(), None);
+        assert_eq!(c_string("a\0b"), None);
+    }
+
+    #[test]
+    fn it_is_roots_alone_and_has_words() {
+        let answered = answer(&[VERB.into()], &[]);
+        assert!(matches!(&answered, Err(Error::Usage(_))), "{answered:?}");
     }
 }

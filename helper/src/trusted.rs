@@ -156,4 +156,18 @@ mod tests {
         assert_eq!(resolve(Path::new("/dev/null")).err(), Some(Distrust::Kind), "no regular file");
         assert!(resolve(Path::new("/usr/../../etc/passwd")).is_ok(), "above the root is the root");
     }
+
+    #[test]
+    fn links_are_followed_by_nobody_but_resolve() {
+        // root's link, to a file beside it, on every machine with a shell.
+        assert!(resolve(Path::new("/bin/sh")).is_ok());
+        let bin = std::fs::canonicalize("/bin").unwrap();
+        let bin = folder(&format!("/{}/", bin.display())).unwrap();
+        assert_eq!(file(&bin, OsStr::new("sh")).err(), Some(Distrust::Unopened(Errno::ELOOP)));
+        assert_eq!(folder("/etc/passwd").err(), Some(Distrust::Unopened(Errno::ENOTDIR)));
+        assert_eq!(folder("/tmp").err(), Some(Distrust::Writable));
+        let etc = folder("/etc").unwrap();
+        assert!(file(&etc, OsStr::new("passwd")).is_ok());
+        assert_eq!(file(&etc, OsStr::new("..")).err(), Some(Distrust::Kind));
+    }
 }
