@@ -45,7 +45,7 @@ fi
 echo "== counts"
 echo "rows of lab/ATTACKS.md: $(grep -c '^| [A-Z]' lab/ATTACKS.md), of which cannot apply: $(grep -c 'cannot apply' lab/ATTACKS.md)"
 echo "attack tests: $(grep -hc '^test .* ok$' "$work/attacks") held, $(grep -hc '^test .* FAILED$' "$work/attacks") did not"
-sed -n 's/^COVERED /injection, profile /p' "$work/failing-calls" 2>/dev/null
+sed -n 's/^COVERED /injection, profile /p; s/^BELIEVED /calls that lie, profile /p' "$work/failing-calls" 2>/dev/null
 [ ! -e "$work/sabotage" ] || tail -1 "$work/sabotage"
 [ ! -e "$work/fuzz" ] || tail -3 "$work/fuzz"
 if [ -s "$CAPLET_SKIPS" ]; then

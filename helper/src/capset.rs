@@ -160,6 +160,11 @@ impl Held {
         })
     }
 
+    /// Whether it has these capabilities and can have no others.
+    fn is_reduced_to(&self, sets: capability::Sets) -> bool {
+        (self.sets, self.ambient, self.no_new_privs) == (sets, 0, true) && self.bounding == sets.permitted & self.known
+    }
+
     /// The first thing in which this is not the target.
     fn differs(&self, target: &Target) -> Option<&'static str> {
         let sorted = |groups: &[u32]| {
@@ -191,7 +196,7 @@ pub fn reduce_to(keep: CapSet) -> Result<(), Error> {
     let sets = capability::Sets { effective: keep.bits(), permitted: keep.bits(), inheritable: 0 };
     capability::set(sets).map_err(call("capset"))?;
     capability::set_no_new_privs().map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
-    if capability::get().map_err(call("capget"))? == sets {
+    if Held::now()?.is_reduced_to(sets) {
         Ok(())
     } else {
         Err(Error::NotAsGranted("a process of ours kept capabilities".into()))
@@ -253,6 +258,30 @@ mod tests {
         }
         wrong("supplementary groups", &|held| held.groups.push(0));
         wrong("supplementary groups", &|held| held.groups.clear());
+    }
+
+    #[test]
+    fn a_process_of_ours_that_kept_anything_is_not_reduced() {
+        let (_, held) = target();
+        let kill = capability::Sets { effective: 1 << 5, permitted: 1 << 5, inheritable: 0 };
+        let reduced = Held { sets: kill, bounding: 1 << 5, ambient: 0, ..held };
+        assert!(reduced.is_reduced_to(kill));
+        let wrong = |change: &dyn Fn(&mut Held)| {
+            let mut held = reduced.clone();
+            change(&mut held);
+            assert!(!held.is_reduced_to(kill), "{held:?}");
+        };
+        for bit in [1u64 << 5, 1 << 21] {
+            wrong(&|held| held.sets.permitted ^= bit);
+            wrong(&|held| held.sets.effective ^= bit);
+            wrong(&|held| held.sets.inheritable ^= bit);
+            wrong(&|held| held.bounding ^= bit);
+            wrong(&|held| held.ambient ^= bit);
+        }
+        wrong(&|held| held.no_new_privs = false);
+        // A kernel that lacks it has it in no bounding set.
+        let lacks = Held { known: 0x1f, bounding: 0, ..reduced };
+        assert!(lacks.is_reduced_to(kill));
     }
 
     #[test]

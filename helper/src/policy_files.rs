@@ -72,13 +72,18 @@ fn names(folder: &OwnedFd) -> Result<Vec<OsString>, Error> {
 fn source(folder: &OwnedFd, name: &OsStr, prefix: &str) -> Result<Source, Error> {
     let path = format!("{FOLDER}/{prefix}{}", name.to_string_lossy());
     let (file, stat) = trusted::file(folder, name).map_err(|why| distrusted(&path, why))?;
-    if stat.st_size as u64 > LARGEST {
-        return Err(faulty(&path, "larger than 16 MiB"));
-    }
-    let mut bytes = Vec::with_capacity(stat.st_size as usize + 1);
-    File::from(file).take(LARGEST).read_to_end(&mut bytes).map_err(|e| faulty(&path, &e.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| faulty(&path, "not UTF-8"))?;
+    let text = text(File::from(file), stat.st_size as u64).map_err(|why| faulty(&path, &why))?;
     Ok(Source { path, text })
+}
+
+/// All of a file that was so large when it was opened; a part of a policy would be another policy.
+fn text(file: File, size: u64) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(size.min(LARGEST) as usize + 1);
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > LARGEST {
+        return Err("larger than 16 MiB".into());
+    }
+    String::from_utf8(bytes).map_err(|_| "not UTF-8".into())
 }
 
 fn distrusted(path: &str, why: Distrust) -> Error {
@@ -108,6 +113,23 @@ mod tests {
         let found = names(&std::fs::File::open(&path).unwrap().into());
         std::fs::remove_dir_all(&path).unwrap();
         assert_eq!(found.unwrap(), ["10-a.toml", "20-b.toml", "A.toml"]);
+    }
+
+    #[test]
+    fn a_policy_is_read_whole_or_not_at_all() {
+        let path = std::env::temp_dir().join(format!("caplet-policy-size.{}", std::process::id()));
+        let read = |size: u64, said: u64| {
+            std::fs::File::create(&path).and_then(|file| file.set_len(size)).unwrap();
+            text(File::open(&path).unwrap(), said).map(|text| text.len() as u64)
+        };
+        let found = [read(LARGEST, LARGEST), read(LARGEST + 1, LARGEST + 1), read(LARGEST + 7, 3), read(0, u64::MAX)];
+        std::fs::write(&path, b"\xff").unwrap();
+        let no_text = text(File::open(&path).unwrap(), 1);
+        std::fs::remove_file(&path).unwrap();
+        let too_large = || Err("larger than 16 MiB".to_owned());
+        assert_eq!(found, [Ok(LARGEST), too_large(), too_large(), Ok(0)]);
+        assert_eq!(no_text, Err("not UTF-8".into()));
+        assert_eq!(LARGEST, 16 * 1024 * 1024);
     }
 
     #[test]

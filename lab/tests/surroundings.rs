@@ -75,6 +75,16 @@ fn what_the_caller_left_us_does_not_reach_the_command() {
 }
 
 #[test]
+fn a_shell_has_no_descriptor_but_the_three() {
+    let Some(lab) = lab() else { return };
+    for profile in ["own", "real"] {
+        let shell = lab.task("alice", ["caplet", "shell", "--quiet", "-p", profile]).env("HOME", "/home/alice");
+        let out = shell.stdin("ls /proc/self/fd | tr '\\n' ' '\n").run();
+        assert_eq!(out.out().trim_end(), "0 1 2 3", "{profile}: the fourth is ls's own: {out}");
+    }
+}
+
+#[test]
 fn too_few_descriptors_or_a_timer_end_in_a_clean_refusal_or_a_whole_run() {
     let Some(lab) = lab() else { return };
     for preparation in [

@@ -9,9 +9,9 @@
 //! shut: few kernels have it and no distribution has programs for it.
 
 use super::numbers::{NONE, NUMBERS};
-use super::{ALLOW, ARCH, EQUAL, LOAD, NUMBER, RETURN, abi, step};
+use super::{ALLOW, ARCH, EQUAL, LOAD, NUMBER, RETURN, abi, stands, step};
 use crate::error::{Error, call};
-use crate::sys::{Errno, capability};
+use crate::sys::capability;
 use caplet_policy::capability::CapSet;
 use caplet_policy::syscalls::{Answer, GATES, When};
 use libc::sock_filter;
@@ -164,14 +164,10 @@ impl Filter {
         )
     }
 
-    /// Installs it, for good, and tries whether it stands: there may be another one over the caller already, so that
-    /// the kernel's word that there is one says nothing. Needs no_new_privs.
+    /// Installs it, for good, and tries whether it stands. Needs no_new_privs.
     pub fn install(&self) -> Result<(), Error> {
         capability::install_session_filter(&self.0).map_err(call("seccomp(SECCOMP_SET_MODE_FILTER)"))?;
-        match capability::senseless_swapon() {
-            Err(Errno::EPERM) => Ok(()), // which no grant opens
-            _ => Err(Error::NotAsGranted("the system call filter is not there".into())),
-        }
+        stands(capability::senseless_swapon()) // which no grant opens
     }
 }
 

@@ -146,3 +146,15 @@ pub fn senseless_swapon() -> Result<(), Errno> {
     let result = unsafe { libc::syscall(libc::SYS_swapon, std::ptr::null::<libc::c_char>(), 1 << 30) };
     Errno::result(result).map(drop)
 }
+
+/// What fsync(2) of no descriptor says: EBADF of the kernel itself, else a filter's word.
+pub fn senseless_fsync() -> Result<(), Errno> {
+    // SAFETY: a plain number.
+    Errno::result(unsafe { libc::fsync(-1) }).map(drop)
+}
+
+/// What ioctl(TIOCSTI) of no descriptor says: EBADF of the kernel itself, else a filter's word.
+pub fn senseless_tiocsti() -> Result<(), Errno> {
+    // SAFETY: no byte is read before the descriptor is looked at.
+    Errno::result(unsafe { libc::ioctl(-1, libc::TIOCSTI, std::ptr::null::<libc::c_char>()) }).map(drop)
+}

@@ -1,4 +1,5 @@
-//! Ids, groups and the local time: what NSS and the C library know.
+//! Ids, groups and the local time: what NSS and the C library know. What changes ids fails with EPERM also where the
+//! kernel has others afterwards: filters of root emulation in containers say that it was done, and do nothing.
 
 use super::Errno;
 use caplet_policy::document::Civil;
@@ -15,7 +16,9 @@ pub fn set_users(real: u32, effective: u32, saved: u32) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     // SAFETY: plain numbers; one thread, so the raw call changes the whole process.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, real, effective, saved) as i32 }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, real, effective, saved) as i32 })?;
+    let now = nix::unistd::getresuid()?;
+    as_asked([now.real, now.effective, now.saved].map(|id| id.as_raw()) == [real, effective, saved])
 }
 
 /// Real, effective and saved group id at once, `gid` checked not to be the "leave it" value -1.
@@ -29,13 +32,24 @@ pub fn set_groups(real: u32, effective: u32, saved: u32) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     // SAFETY: as above.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, real, effective, saved) as i32 }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, real, effective, saved) as i32 })?;
+    let now = nix::unistd::getresgid()?;
+    as_asked([now.real, now.effective, now.saved].map(|id| id.as_raw()) == [real, effective, saved])
 }
 
 /// The supplementary groups.
 pub fn set_supplementary_groups(groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: the kernel reads `groups.len()` ids from a slice that lives through the call.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) as i32 }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) as i32 })?;
+    let mut held: Vec<u32> = nix::unistd::getgroups()?.into_iter().map(|gid| gid.as_raw()).collect();
+    let mut wanted = groups.to_vec();
+    held.sort_unstable();
+    wanted.sort_unstable();
+    as_asked(held == wanted)
+}
+
+fn as_asked(is: bool) -> Result<(), Errno> {
+    if is { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// A moment in the machine's time zone (localtime_r(3)); the environment's TZ has been emptied before.
