@@ -274,6 +274,23 @@ fn many_runs_and_many_at_once_each_give_the_right_status_and_leave_nothing() {
 }
 
 #[test]
+fn a_limit_of_the_profile_above_the_callers_own_is_raised_or_nothing_runs() {
+    let policy = "[profile.high]\nusers = [\"alice\"]\nlimits = { nofile = \"100:200\" }\n\
+        [profile.real]\nusers = [\"alice\"]\nscope = \"host\"\nlimits = { nofile = \"100:200\" }\npam_account = false\n";
+    let Some(lab) = Lab::new().user("alice", &[]).policy(policy).start() else { return };
+    for profile in ["high", "real"] {
+        let line = format!("ulimit -n 64; caplet run --quiet -p {profile} sh -c 'ulimit -Sn; ulimit -Hn'");
+        let out = lab.sh("alice", &line);
+        if lab.full() & (1 << 24) != 0 {
+            assert_eq!(out.out(), "100\n200", "{out}");
+        } else {
+            assert_eq!((out.code(), out.out().as_str()), (125, ""), "{out}");
+            assert!(out.err().contains("raise limit 7 to 200 (CAP_SYS_RESOURCE is missing?)"), "{out}");
+        }
+    }
+}
+
+#[test]
 fn paths_of_the_profile_are_writable_hidden_and_shown_as_it_says() {
     let policy = r#"
 [profile.p]
