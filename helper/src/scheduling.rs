@@ -81,3 +81,63 @@ impl Scheduling {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All but the oom score are a thread's own.
+    fn in_a_thread(test: fn()) {
+        std::thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn what_holds_us_up_is_taken_away_and_given_back() {
+        in_a_thread(|| {
+            let (worst_io, before) = (2 << 13 | 7, Affinity::own().unwrap());
+            process::set_timer_slack(70_000).unwrap();
+            process::set_io_priority(worst_io).unwrap();
+            process::set_nice(0, 5).unwrap();
+            let found = Scheduling::take();
+            assert_eq!((found.slack, found.idle, found.nice, found.io), (Some(70_000), false, Some(5), Some(worst_io)));
+            assert_eq!(process::timer_slack(), Some(SLACK));
+            assert_ne!(process::io_priority(), Some(worst_io));
+            found.give_back().unwrap();
+            assert_eq!((process::timer_slack(), process::nice()), (Some(70_000), Ok(5)));
+            assert_eq!((process::io_priority(), Affinity::own().unwrap()), (Some(worst_io), before));
+            found.undo();
+            assert_eq!(process::timer_slack(), Some(SLACK));
+        });
+    }
+
+    #[test]
+    fn what_is_as_usual_is_not_touched() {
+        in_a_thread(|| {
+            // Those who may not lower it again leave it.
+            if process::nice() != Ok(0) || process::is_idle() {
+                return;
+            }
+            let found = Scheduling::take();
+            assert_eq!((found.slack, found.idle, found.nice, found.io), (None, false, None, None));
+            found.give_back().unwrap();
+            assert_eq!((process::timer_slack(), process::nice()), (Some(SLACK), Ok(0)));
+        });
+    }
+
+    #[test]
+    fn an_idle_caller_and_one_of_one_processor_are_seen() {
+        in_a_thread(|| {
+            let all = Affinity::own().unwrap();
+            let one = Affinity::first();
+            one.set().unwrap();
+            let is_all = Affinity::own().unwrap() == all;
+            process::set_idle(true).unwrap();
+            let found = Scheduling::take();
+            assert!(found.idle);
+            assert_eq!(found.affinity.is_none(), is_all, "of one processor there is nothing to take");
+            found.give_back().unwrap();
+            assert!(process::is_idle());
+            assert_eq!(Affinity::own().unwrap() == all, is_all);
+        });
+    }
+}

@@ -479,3 +479,21 @@ pub fn unlock(file: impl AsFd) -> Result<(), Errno> {
 pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
     try_flock(file, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Affinity {
+        /// One of those that this process may run on.
+        pub fn first() -> Self {
+            let mut taken = false;
+            let mut only = |word: u64| {
+                let bit = if taken { 0 } else { word & word.wrapping_neg() };
+                taken |= bit != 0;
+                bit
+            };
+            Self(Self::own().unwrap().0.into_iter().map(&mut only).collect())
+        }
+    }
+}
