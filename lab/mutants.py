@@ -7,14 +7,14 @@ Each missed mutant is built in a copy of the tree, and the test files named belo
 fails. At the end: how many which file noticed; the exit code says if any survived. All of it looks at a copy of the tree.
 MUTANTS_OUT=FOLDER: cargo-mutants' results are there already, of this tree. WORKERS: how many at once, default 2.
 """
-import collections, json, os, queue, subprocess, sys, tempfile, threading
+import collections, json, os, queue, subprocess, sys, tempfile, threading, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 WORKERS = int(os.environ.get("WORKERS", "2"))
 # Quick ones first; then those that know most about the file.
 FIRST = "claims limits trail as_written before_exec check whatif wishes arguments seccomp".split()
 THEN = {
-    "rejudge": "withdrawal",
+    "rejudge": "withdrawal sessions",
     "environment": "surroundings login terminals",
     "trusted": "",
     "caller": "hostile_callers surroundings login pam cache failing_calls",
@@ -81,8 +81,8 @@ def test_programs(tree, target):
 
 
 class Worker:
-    def __init__(self, whole, work):
-        self.whole, self.tree = whole, f"{work}/tree"
+    def __init__(self, whole, work, seconds):
+        self.whole, self.tree, self.seconds = whole, f"{work}/tree", seconds
         os.makedirs(work)
         subprocess.run(["cp", "-a", whole, self.tree], check=True)
         self.out = f"{work}/build"
@@ -121,13 +121,17 @@ class Worker:
             cwd=f"{self.whole}/lab", env=self.environ, start_new_session=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
         )
-        late = threading.Timer(240, running.kill)
+        # The untouched tree says how long it takes, a mutant may take thrice that.
+        began = time.monotonic()
+        late = threading.Timer(self.seconds.get(name, 600) * 3 + 60, running.kill)
         late.start()
         try:
             for line in running.stdout:
                 if line.startswith("test ") and line.rstrip().endswith("... FAILED"):
                     return f"{name}: {line.split()[1]}"
-            return f"{name}: exit {running.returncode}" if running.wait() else None
+            code = running.wait()
+            self.seconds.setdefault(name, time.monotonic() - began)
+            return f"{name}: exit {code}" if code else None
         finally:
             late.cancel()
             running.kill()
@@ -160,9 +164,10 @@ def try_on_the_system(tree, mutants, scratch):
         jobs.put(job)
     programs = test_programs(tree, f"{scratch}/tests")
     noticed, survivors, lock = collections.Counter(), [], threading.Lock()
+    seconds = {}  # of each test file, without a mutant
 
     def work(scratch):
-        worker = Worker(tree, scratch)
+        worker = Worker(tree, scratch, seconds)
         if not worker.build():
             sys.exit("mutants: the tree itself does not build")
         while True:
@@ -182,7 +187,7 @@ def try_on_the_system(tree, mutants, scratch):
                 print(f"{'noticed by ' + by if by else 'SURVIVED'}  {name}", flush=True)
 
     # No mutant's doing: what fails already would notice everything.
-    base = Worker(tree, f"{scratch}/base")
+    base = Worker(tree, f"{scratch}/base", seconds)
     if not base.build():
         sys.exit("mutants: the tree itself does not build")
     fails = base.first_to_fail(programs, sorted({test for _, room, _ in mutants for test in tests_for(room)}))

@@ -181,6 +181,8 @@ pam_account = false
 commands = [["/usr/bin/sleep", "1000"]]
 [profile.expired]
 users = ["a8"]
+[profile.renamed]
+users = ["a9"]
 "#;
     const AFTER: &str = r#"
 [profile.narrowed]
@@ -203,9 +205,11 @@ pam_account = false
 commands = [["/usr/bin/sleep", "1"]]
 [profile.expired]
 users = ["a8"]
+[profile.renamed]
+users = ["a9"]
 "#;
     let mut builder = Lab::new().group("course").policy(BEFORE);
-    for n in 1..=8 {
+    for n in 1..=9 {
         builder = builder.user(&format!("a{n}"), if n == 3 { &["course"] } else { &[] });
     }
     let Some(owned) = builder.start() else { return };
@@ -225,6 +229,7 @@ users = ["a8"]
     running.push(bound.spawn());
     Session::host(&running[6]);
     running.push(deaf(lab, "a8", &["-p", "expired"]));
+    running.push(deaf(lab, "a9", &["-p", "renamed"]));
     // One whose relay stands still: a user cannot put the judgement off.
     let stopped = Session::isolated(&running[0]);
     Session::signal(stopped.relay, Signal::SIGSTOP);
@@ -232,8 +237,12 @@ users = ["a8"]
     std::thread::sleep(Duration::from_secs(4));
     let changed = Instant::now();
     lab.set_policy(AFTER);
-    lab.edit_accounts("gpasswd -d a3 course; passwd -l a4; usermod -e 1 a8; userdel -f a5");
-    for (n, by) in [(2, "policy"), (3, "policy"), (4, "account"), (5, "account"), (7, "policy"), (8, "account")] {
+    lab.edit_accounts(
+        "gpasswd -d a3 course; passwd -l a4; usermod -e 1 a8; userdel -f a5; sed -i s/^a9:/b9:/ /etc/passwd",
+    );
+    let ended =
+        [(2, "policy"), (3, "policy"), (4, "account"), (5, "account"), (7, "policy"), (8, "account"), (9, "account")];
+    for (n, by) in ended {
         running[n - 1].wait();
         let end = lab.log().wait("end", &[("user", &format!("a{n}"))]);
         assert_eq!(end.field("by"), by, "a{n}");
