@@ -121,7 +121,7 @@ fn spared(profile: &str, point: &Point) -> Option<&'static str> {
 }
 
 /// Without CAPLET_FULL each of so many calls fails.
-const FEW: usize = 3;
+const FEW: usize = 6;
 
 /// With CAPLET_FULL every call that a session of that profile makes once its policy is opened fails in turn, with each
 /// of the errors, or with one of them (`calls`); else some, with one each.
