@@ -218,7 +218,7 @@ fn fail_each_call(profile: &str) {
         println!("UNMET {profile}: {line}");
     }
     assert!(odd.is_empty(), "{profile}: {} odd: {odd:#?}", odd.len());
-    assert!(unmet.len() * 100 <= wanted, "{unmet:#?}");
+    assert!(unmet.len() <= (wanted / 100).max(1), "{unmet:#?}");
     nothing_is_left(&lab);
 }
 
