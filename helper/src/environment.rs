@@ -142,11 +142,11 @@ mod tests {
         assert_eq!(built.get("A"), Some(OsStr::new("1")));
         assert_eq!(built.get("NO"), None);
         // What PAM says comes after what the caller and the policy said, and cannot be nameless.
+        let before = texts(&built);
         for entry in ["A=pam", "B=pam", "=x", "C", "CAPLET_CAPS=SYS_ADMIN", "NEW=pam"] {
             built.offer(entry.as_bytes());
         }
-        assert_eq!(texts(&built)[..8].len(), 8);
-        assert_eq!(texts(&built)[8..], ["NEW=pam"]);
+        assert_eq!(texts(&built), [before, vec!["NEW=pam".into()]].concat());
     }
 
     #[test]
