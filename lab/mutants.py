@@ -30,6 +30,16 @@ THEN = {
     "command": "",
     "seccomp": "failing_calls outgoing",
     "kernel": "old_kernel",
+    "authenticate/mod": "cache pam entries terminals",
+    "authenticate/cache": "cache",
+    "authenticate/process": "cache pam terminals",
+    "authenticate/dialogue": "cache pam terminals",
+    "descriptors": "hostile_callers networks",
+    "hygiene": "hostile_callers surroundings withdrawal",
+    "user_files": "hostile_callers escapes login networks",
+    "sessions": "sessions",
+    "namespaces": "escapes masks networks",
+    "sys/identity": "failing_calls",
 }
 LAST = "surroundings hostile_callers login accomplice masks why_trace knobs".split()
 
@@ -62,7 +72,8 @@ def missed(folder, rooms):
             continue
         name = outcome["scenario"]["Mutant"]["name"]
         room = name.split(":")[0].removeprefix("helper/src/").removesuffix(".rs")
-        if room in rooms:
+        # Of flags that share no bit, as all are that are joined here, both give the same number.
+        if room in rooms and "replace | with ^" not in name:
             found.append((name, room, os.path.join(folder, outcome["diff_path"])))
     return sorted(found, key=lambda job: rooms.index(job[1]))
 

@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// `PROC_SUPER_MAGIC`, `NSFS_MAGIC` and `PID_FS_MAGIC` of `linux/magic.h`.
@@ -28,38 +28,43 @@ pub fn close_but_report(argv: &[OsString]) -> Result<Option<OwnedFd>, Error> {
     process::close_all_but(vec![number]).map_err(call("close_range"))?;
     let no_pipe = |_| Error::Descriptor(number, "no pipe to write to");
     let report = process::inherited(number).ok_or_else(|| no_pipe(nix::Error::EBADF))?;
-    let flags = fcntl(&report, FcntlArg::F_GETFL).map_err(no_pipe)?;
-    let kind = fstat(&report).map_err(no_pipe)?.st_mode & libc::S_IFMT;
-    if kind != libc::S_IFIFO || flags & (libc::O_ACCMODE | libc::O_PATH) != libc::O_WRONLY {
+    if !is_pipe_to_write(&report).map_err(no_pipe)? {
         return Err(no_pipe(nix::Error::EINVAL));
     }
     fcntl(&report, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(no_pipe)?;
     Ok(Some(report))
 }
 
+fn is_pipe_to_write(file: &OwnedFd) -> Result<bool, nix::Error> {
+    let flags = fcntl(file, FcntlArg::F_GETFL)?;
+    let kind = fstat(file)?.st_mode & libc::S_IFMT;
+    Ok(kind == libc::S_IFIFO && flags & (libc::O_ACCMODE | libc::O_PATH) == libc::O_WRONLY)
+}
+
 /// Refuses what no command has a use for.
 pub fn check() -> Result<(), Error> {
     for number in 0..3 {
-        if let Some(what) = unwanted(number)? {
+        if let Some(what) = unwanted(standard(number))? {
             return Err(Error::Descriptor(number, what));
         }
     }
     Ok(())
 }
 
-fn unwanted(number: i32) -> Result<Option<&'static str>, Error> {
-    let flags = fcntl(standard(number), FcntlArg::F_GETFL).map_err(call(format!("fcntl({number}, F_GETFL)")))?;
+fn unwanted(file: BorrowedFd<'_>) -> Result<Option<&'static str>, Error> {
+    let number = file.as_raw_fd();
+    let flags = fcntl(file, FcntlArg::F_GETFL).map_err(call(format!("fcntl({number}, F_GETFL)")))?;
     if flags & libc::O_PATH != 0 {
         return Ok(Some("a path descriptor"));
     }
-    let stat = fstat(standard(number)).map_err(call(format!("fstat({number})")))?;
+    let stat = fstat(file).map_err(call(format!("fstat({number})")))?;
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => return Ok(Some("a folder")),
         libc::S_IFBLK => return Ok(Some("a block device")),
         libc::S_IFREG | 0 => {}
         _ => return Ok(None),
     }
-    let kind = fstatfs(standard(number)).map_err(call(format!("fstatfs({number})")))?.filesystem_type().0;
+    let kind = fstatfs(file).map_err(call(format!("fstatfs({number})")))?.filesystem_type().0;
     let writable = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE != OFlag::O_RDONLY;
     // Before 6.9 a pidfd is an anonymous inode, told by its name alone.
     let link = || nix::fcntl::readlink(format!("/proc/self/fd/{number}").as_str()).unwrap_or_default();
@@ -70,4 +75,75 @@ fn unwanted(number: i32) -> Result<Option<&'static str>, Error> {
         _ if stat.st_mode & libc::S_IFMT == 0 && link() == "anon_inode:[pidfd]" => Some("a process handle"),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::open;
+    use nix::sys::stat::Mode;
+    use std::os::fd::AsFd;
+
+    fn opened(path: &str, flags: OFlag) -> OwnedFd {
+        open(path, flags | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    fn unwanted_at(path: &str, flags: OFlag) -> Option<&'static str> {
+        unwanted(opened(path, flags).as_fd()).unwrap()
+    }
+
+    #[test]
+    fn what_leads_out_of_a_tree_or_a_namespace_is_not_taken_over() {
+        let (read, write, path) = (OFlag::O_RDONLY, OFlag::O_WRONLY, OFlag::O_PATH);
+        for (name, flags, what) in [
+            ("/", read, "a folder"),
+            ("/proc/self/fd", read, "a folder"),
+            ("/", path, "a path descriptor"),
+            ("/dev/null", path, "a path descriptor"),
+            ("/proc/self/ns/mnt", read, "a namespace"),
+            ("/proc/self/oom_score_adj", write, "a writable file of /proc"),
+            ("/proc/self/oom_score_adj", OFlag::O_RDWR, "a writable file of /proc"),
+        ] {
+            assert_eq!(unwanted_at(name, flags), Some(what), "{name}");
+        }
+        let process = process::pidfd_open(std::process::id().cast_signed()).unwrap();
+        assert_eq!(unwanted(process.as_fd()).unwrap(), Some("a process handle"));
+    }
+
+    #[test]
+    fn what_a_shell_hands_over_is() {
+        let executable = std::env::current_exe().unwrap();
+        for (name, flags) in [
+            ("/dev/null", OFlag::O_RDWR),
+            ("/proc/self/status", OFlag::O_RDONLY),
+            (executable.to_str().unwrap(), OFlag::O_RDONLY),
+        ] {
+            assert_eq!(unwanted_at(name, flags), None, "{name}");
+        }
+        let (out, into) = nix::unistd::pipe().unwrap();
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        // An anonymous inode, as a pidfd of an older kernel is, and no process.
+        let signals = nix::sys::signalfd::SignalFd::new(&nix::sys::signal::SigSet::empty()).unwrap();
+        for file in [out.as_fd(), into.as_fd(), socket.as_fd(), signals.as_fd()] {
+            assert_eq!(unwanted(file).unwrap(), None);
+        }
+        let name = std::env::temp_dir().join(format!("caplet-descriptors.{}", std::process::id()));
+        std::fs::write(&name, "").unwrap();
+        let plain = opened(name.to_str().unwrap(), OFlag::O_RDWR);
+        std::fs::remove_file(name).unwrap();
+        assert_eq!(unwanted(plain.as_fd()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_report_goes_to_the_writing_end_of_a_pipe() {
+        let (out, into) = nix::unistd::pipe().unwrap();
+        assert!(is_pipe_to_write(&into).unwrap());
+        assert!(!is_pipe_to_write(&out).unwrap());
+        assert!(!is_pipe_to_write(&opened("/dev/null", OFlag::O_WRONLY)).unwrap());
+        let by_path = format!("/proc/self/fd/{}", into.as_raw_fd());
+        assert!(!is_pipe_to_write(&opened(&by_path, OFlag::O_PATH)).unwrap());
+        assert!(!is_pipe_to_write(&opened(&by_path, OFlag::O_RDWR)).unwrap(), "its reports could be read back");
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(!is_pipe_to_write(&socket.into()).unwrap());
+    }
 }

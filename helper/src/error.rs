@@ -107,6 +107,7 @@ impl Error {
             Error::Unlogged => {
                 one("the policy wants every session logged, and the system log takes nothing now".into())
             }
+            Error::TooMany(1) => one("you have a session already, and the profile allows no second one: end it".into()),
             Error::TooMany(max) => {
                 one(format!("you have {max} sessions already, as many as the profile allows: end one"))
             }

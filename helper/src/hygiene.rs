@@ -79,7 +79,11 @@ fn default_securebits() -> Result<(), Error> {
     if bits & 0xff == 0 {
         return Ok(());
     }
-    let why = "the securebits of this process are locked, so that the helper could not give up root cleanly";
+    // SECBIT_NOROOT: the bits cannot be changed by a setuid program, since that one has no capability.
+    let why = match bits & 1 {
+        0 => "the securebits of this process are locked, so that the helper could not give up root cleanly",
+        _ => "noroot is among the securebits of this process: setuid programs have no power under it",
+    };
     sys::capability::set_securebits(bits & !0xff).map_err(|_| Error::Powerless(why))
 }
 
@@ -101,19 +105,24 @@ fn take_limits() -> Result<Vec<(u32, u64, u64)>, Error> {
     for resource in OUR_LIMITS {
         let (soft, hard) = process::limit(resource).map_err(call("prlimit"))?;
         kept.push((resource, soft, hard));
-        let wanted = match resource {
-            libc::RLIMIT_CORE => (0, hard),
-            libc::RLIMIT_STACK => (soft.max(STACK.min(hard)), hard),
-            libc::RLIMIT_NOFILE if hard >= 256 => (soft.max(256), hard),
-            libc::RLIMIT_NOFILE => (256, 256),
-            _ => (libc::RLIM64_INFINITY, libc::RLIM64_INFINITY),
-        };
+        let wanted = for_our_work(resource, soft, hard);
         if wanted != (soft, hard) && process::set_limit(resource, wanted.0, wanted.1).is_err() && soft != hard {
             // Without CAP_SYS_RESOURCE the hard value is the most; what fails under it fails closed.
             let _ = process::set_limit(resource, hard, hard);
         }
     }
     Ok(kept)
+}
+
+/// Soft and hard.
+fn for_our_work(resource: u32, soft: u64, hard: u64) -> (u64, u64) {
+    match resource {
+        libc::RLIMIT_CORE => (0, hard),
+        libc::RLIMIT_STACK => (soft.max(STACK.min(hard)), hard),
+        libc::RLIMIT_NOFILE if hard >= 256 => (soft.max(256), hard),
+        libc::RLIMIT_NOFILE => (256, 256),
+        _ => (libc::RLIM64_INFINITY, libc::RLIM64_INFINITY),
+    }
 }
 
 /// Copies the environment out and empties the process's own.
@@ -123,13 +132,16 @@ fn take_limits() -> Result<Vec<(u32, u64, u64)>, Error> {
 /// `rejudge`, which is root's alone.
 fn take_environment() -> Vec<CString> {
     let raw = std::fs::read("/proc/self/environ").unwrap_or_default();
-    let environment = raw
-        .split(|b| *b == 0)
-        .filter(|entry| entry.iter().position(|b| *b == b'=').is_some_and(|at| at > 0))
-        .filter_map(|entry| CString::new(entry).ok())
-        .collect();
+    let environment = entries(&raw);
     process::clear_environment();
     environment
+}
+
+fn entries(raw: &[u8]) -> Vec<CString> {
+    raw.split(|b| *b == 0)
+        .filter(|entry| entry.iter().position(|b| *b == b'=').is_some_and(|at| at > 0))
+        .filter_map(|entry| CString::new(entry).ok())
+        .collect()
 }
 
 /// Whether the setuid bit worked; if the file has one and it did not, the cause.
@@ -166,4 +178,38 @@ fn power() -> Result<Power, Error> {
 /// An I/O error as the kernel call behind it.
 pub fn io(name: &str, error: &std::io::Error) -> Error {
     Error::Call { call: name.into(), errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_what_has_a_name() {
+        let found = entries(b"A=1\0=no\0none\0B=\0LD_PRELOAD=/x=y\0\0");
+        assert_eq!(found, [c"A=1".to_owned(), c"B=".into(), c"LD_PRELOAD=/x=y".into()]);
+        assert_eq!(entries(b""), Vec::<CString>::new());
+    }
+
+    #[test]
+    fn our_limits_are_wide_enough_for_our_work_and_no_core_is_dumped() {
+        const ALL: u64 = libc::RLIM64_INFINITY;
+        let mib = 1 << 20;
+        for (resource, (soft, hard), wanted) in [
+            (libc::RLIMIT_CORE, (ALL, ALL), (0, ALL)),
+            (libc::RLIMIT_CORE, (0, 0), (0, 0)),
+            (libc::RLIMIT_STACK, (mib, ALL), (8 * mib, ALL)),
+            (libc::RLIMIT_STACK, (mib, 2 * mib), (2 * mib, 2 * mib)),
+            (libc::RLIMIT_STACK, (16 * mib, ALL), (16 * mib, ALL)),
+            (libc::RLIMIT_NOFILE, (3, 1024), (256, 1024)),
+            (libc::RLIMIT_NOFILE, (1024, 4096), (1024, 4096)),
+            (libc::RLIMIT_NOFILE, (3, 256), (256, 256)),
+            (libc::RLIMIT_NOFILE, (3, 10), (256, 256)),
+            (libc::RLIMIT_CPU, (1, 2), (ALL, ALL)),
+            (libc::RLIMIT_FSIZE, (0, 0), (ALL, ALL)),
+            (libc::RLIMIT_NPROC, (1, 1), (ALL, ALL)),
+        ] {
+            assert_eq!(for_our_work(resource, soft, hard), wanted, "{resource}: {soft}, {hard}");
+        }
+    }
 }

@@ -431,6 +431,29 @@ mod tests {
         assert!(without_cgroup("grant v=1 id=\"a\" cgroup=\"/\""));
     }
 
+    /// A session ends in the moment in which the next one opens its place: a lock on a file without a name would be a
+    /// place that nobody counts.
+    #[test]
+    fn a_place_that_was_given_back_meanwhile_is_none() {
+        let run = Run::new("given-back");
+        let other = run.1.try_clone().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let Some(_held) = lock(&other, "5.0").unwrap() else { continue };
+                    unlinkat(&other, "5.0", UnlinkatFlags::NoRemoveDir).unwrap();
+                }
+            });
+            let links = |held: OwnedFd| fstat(&held).unwrap().st_nlink;
+            let (taken, nameless) = (0..20_000)
+                .filter_map(|_| lock(&run.1, "5.0").unwrap().map(links))
+                .fold((0, 0), |(taken, nameless), links| (taken + 1, nameless + u32::from(links == 0)));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken > 0 && nameless == 0, "{nameless} of {taken}");
+        });
+    }
+
     #[test]
     fn whose_a_folder_is_and_whom_it_is_closed_to() {
         let of = |uid: u32, mode: u32| {

@@ -436,7 +436,7 @@ fn max_sessions_counts_and_gives_back() {
     let mut first = lab.task("bob", ["caplet", "run", "-p", "few", "sleep", "60"]).spawn();
     let session = Session::isolated(&first);
     let out = lab.run_as("bob", ["caplet", "run", "-p", "few", "true"]).expect_code(125);
-    assert!(out.err().contains("you have 1 sessions already"), "{out}");
+    assert!(out.err().contains("you have a session already"), "{out}");
     Session::signal(session.relay, Signal::SIGKILL);
     first.wait();
     session.wait_end();

@@ -182,6 +182,39 @@ fn the_callers_capability_sets_are_not_the_starting_point() {
     }
 }
 
+/// With `no_setuid_fixup` the kernel takes no capability away where a process of uid 0 becomes a user, and with `noroot`
+/// a setuid program gets none (capabilities(7)); a service or `setpriv` may leave a user with either, locked or not.
+// Part B: the caller's own inheritable and ambient sets
+#[test]
+fn the_callers_securebits_neither_reach_the_command_nor_the_helpers_way_to_it() {
+    let Some(lab) = lab() else { return };
+    let uid = lab.uid("alice").to_string();
+    let show = "grep -E '^(Cap|Uid|Gid|NoNewPrivs)' /proc/self/status; \
+                python3 -c 'import ctypes; print(ctypes.CDLL(None).prctl(27,0,0,0,0))'";
+    let with = |bits: &[&str], profile: &str| {
+        let ids = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"];
+        let run = ["caplet", "run", "--quiet", "-p", profile, "sh", "-c", show];
+        lab.run_as("root", [&ids[..], bits, &run[..]].concat())
+    };
+    for profile in ["own", "real"] {
+        let usual = with(&[], profile).expect_ok().out();
+        assert_eq!(usual.lines().count(), 9, "{usual}");
+        let open = with(&["--securebits", "+no_setuid_fixup"], profile).expect_ok().out();
+        assert_eq!(open, usual, "{profile}");
+        for (bits, why) in [
+            ("+no_setuid_fixup,+no_setuid_fixup_locked", "the securebits of this process are locked"),
+            ("+keep_caps_locked", "the securebits of this process are locked"),
+            ("+noroot_locked", "the securebits of this process are locked"),
+            ("+noroot", "noroot is among the securebits of this process"),
+            ("+noroot,+noroot_locked", "noroot is among the securebits of this process"),
+        ] {
+            let out = with(&["--securebits", bits], profile).expect_code(125);
+            assert_eq!((out.out().as_str(), out.err().lines().count()), ("", 1), "{profile} {bits}: {out}");
+            assert!(out.err().contains(why), "{profile} {bits}: {out}");
+        }
+    }
+}
+
 // T37
 #[test]
 fn a_home_and_a_folder_deep_inside_fuse_work() {

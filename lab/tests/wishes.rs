@@ -175,7 +175,7 @@ fn a_profile_that_has_no_place_left_costs_the_wish_and_not_the_login() {
     let first = lab.task("frank", ["/usr/bin/caplet-shell", "-c", line]).env("HOME", "/home/frank").spawn();
     first.wait_for("in-one");
     assert_eq!(login(lab, "frank").expect_ok().out(), NONE);
-    assert!(screen(lab, "frank").contains(": you have 1 sessions already, as many as the profile allows"));
+    assert!(screen(lab, "frank").contains(": you have a session already, and the profile allows no second one"));
     // Only what is wished for a login asks so: elsewhere a dry run is the policy's word alone.
     lab.sh("frank", "caplet run --dry-run -p one id").expect_ok();
 }
