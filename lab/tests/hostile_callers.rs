@@ -142,6 +142,32 @@ fn argv0_selects_nothing_in_the_helper_and_odd_words_are_refused() {
     }
 }
 
+/// They judge whoever they are told, and take links away.
+#[test]
+fn verbs_between_helpers_of_roots_answer_nobody_else() {
+    let Some(lab) = lab() else { return };
+    let words = "rejudge 5001 5001 alice isolated '' 5001 5001 no no '' run --profile=own -- id";
+    let by_words = format!("exec {HELPER} {words}");
+    let by_environment = format!(
+        "number=0; for word in {words}; do set -- \"$@\" \"WORD$(printf %04d $number)=$word\"; number=$((number+1)); done; \
+         exec env -i \"$@\" {HELPER} rejudge"
+    );
+    for line in [&by_words, &by_environment] {
+        let _ = lab.sh("root", line).expect_code(0);
+        let _ = lab.sh("root", &line.replace("=own", "=none")).expect_code(10);
+    }
+    let by_port = format!("exec {HELPER} unplug lab 4711");
+    for (line, why) in [
+        (by_words, "rejudge is root's alone"),
+        (by_environment, "rejudge is root's alone"),
+        (format!("exec {HELPER} unplug lab"), "unplug NAME [PORT] is for root"),
+        (by_port, "unplug NAME [PORT] is for root"),
+    ] {
+        let out = lab.sh("alice", &line).expect_code(125);
+        assert!(out.out().is_empty() && out.err().contains(why), "{line}: {out}");
+    }
+}
+
 // CVE-2019-19232, CVE-2019-14287, CVE-2019-15900, CVE-2023-42456
 #[test]
 fn who_has_no_name_or_an_odd_one_or_that_of_another_gets_nothing_and_writes_nowhere() {
