@@ -5,6 +5,7 @@ use crate::hygiene::Power;
 use crate::trusted::{self, Distrust};
 use caplet_policy::document::{Document, Faults, Source};
 use caplet_policy::judge::{Caller, speaks_of};
+use nix::sys::stat::{FileStat, fstat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -72,16 +73,23 @@ fn names(folder: &OwnedFd) -> Result<Vec<OsString>, Error> {
 fn source(folder: &OwnedFd, name: &OsStr, prefix: &str) -> Result<Source, Error> {
     let path = format!("{FOLDER}/{prefix}{}", name.to_string_lossy());
     let (file, stat) = trusted::file(folder, name).map_err(|why| distrusted(&path, why))?;
-    let text = text(File::from(file), stat.st_size as u64).map_err(|why| faulty(&path, &why))?;
+    let text = text(File::from(file), &stat).map_err(|why| faulty(&path, &why))?;
     Ok(Source { path, text })
 }
 
-/// All of a file that was so large when it was opened; a part of a policy would be another policy.
-fn text(file: File, size: u64) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(size.min(LARGEST) as usize + 1);
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > LARGEST {
+/// All of a file as it was when it was opened: a part of a policy, or of two, would be another policy. Who writes one in
+/// place is noticed where that falls into the reading; the way to change one is rename(2).
+fn text(file: File, opened: &FileStat) -> Result<String, String> {
+    let size = opened.st_size as u64;
+    if size > LARGEST {
         return Err("larger than 16 MiB".into());
+    }
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    (&file).take(LARGEST).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let when = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec);
+    let read = fstat(&file).map_err(|errno| errno.desc().to_owned())?;
+    if bytes.len() as u64 != size || read.st_size != opened.st_size || when(&read) != when(opened) {
+        return Err("was written while it was read".into());
     }
     String::from_utf8(bytes).map_err(|_| "not UTF-8".into())
 }
@@ -118,17 +126,37 @@ mod tests {
     #[test]
     fn a_policy_is_read_whole_or_not_at_all() {
         let path = std::env::temp_dir().join(format!("caplet-policy-size.{}", std::process::id()));
-        let read = |size: u64, said: u64| {
+        let new = |size: u64| {
             std::fs::File::create(&path).and_then(|file| file.set_len(size)).unwrap();
-            text(File::open(&path).unwrap(), said).map(|text| text.len() as u64)
+            let file = File::open(&path).unwrap();
+            let stat = fstat(&file).unwrap();
+            (file, stat)
         };
-        let found = [read(LARGEST, LARGEST), read(LARGEST + 1, LARGEST + 1), read(LARGEST + 7, 3), read(0, u64::MAX)];
-        std::fs::write(&path, b"\xff").unwrap();
-        let no_text = text(File::open(&path).unwrap(), 1);
+        let whole = |size: u64| {
+            let (file, stat) = new(size);
+            text(file, &stat).map(|text| text.len() as u64)
+        };
+        assert_eq!([whole(LARGEST), whole(0)], [Ok(LARGEST), Ok(0)]);
+        assert_eq!(whole(LARGEST + 1), Err("larger than 16 MiB".into()));
+        for change in [
+            |stat: &mut FileStat| stat.st_size += 1,
+            |stat: &mut FileStat| stat.st_size -= 1,
+            |stat: &mut FileStat| stat.st_mtime -= 1,
+            |stat: &mut FileStat| stat.st_mtime_nsec ^= 1,
+        ] {
+            let (file, mut stat) = new(3);
+            change(&mut stat);
+            assert_eq!(text(file, &stat), Err("was written while it was read".into()));
+        }
+        // One that is replaced meanwhile was whole.
+        let (file, stat) = new(3);
         std::fs::remove_file(&path).unwrap();
-        let too_large = || Err("larger than 16 MiB".to_owned());
-        assert_eq!(found, [Ok(LARGEST), too_large(), too_large(), Ok(0)]);
-        assert_eq!(no_text, Err("not UTF-8".into()));
+        assert_eq!(text(file, &stat).as_deref(), Ok("\0\0\0"));
+        std::fs::write(&path, b"\xff").unwrap();
+        let file = File::open(&path).unwrap();
+        let stat = fstat(&file).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text(file, &stat), Err("not UTF-8".into()));
         assert_eq!(LARGEST, 16 * 1024 * 1024);
     }
 
