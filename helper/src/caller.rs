@@ -1,12 +1,12 @@
 //! Who asks: real uid, passwd entry, the groups that the kernel holds, terminal, host, time.
 
-use crate::error::Error;
+use crate::error::{Error, call};
 use crate::process_stat::{fields, number};
 use crate::sys::{Errno, capability, identity};
 use caplet_policy::capability::CapSet;
 use caplet_policy::document::Civil;
 use caplet_policy::judge::{Caller, Group};
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, User};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,7 +43,7 @@ impl Person {
                 return Err(Error::Nameless(uid.as_raw(), "has a login name that belongs to another uid"));
             }
         }
-        let supplementary = nix::unistd::getgroups().map_err(crate::error::call("getgroups"))?;
+        let supplementary = nix::unistd::getgroups().map_err(call("getgroups"))?;
         let mut groups = vec![gid.as_raw()];
         groups.extend(supplementary.iter().map(|g| g.as_raw()).filter(|g| *g != gid.as_raw()));
         Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), name: entry.name, home: entry.dir, shell: entry.shell, groups })
@@ -60,21 +60,15 @@ impl Person {
     /// Takes the user's ids back for good: groups, gid, uid, in this order; all capabilities go with them.
     pub fn become_again(&self, groups: Option<&[u32]>) -> Result<(), Error> {
         if let Some(groups) = groups {
-            identity::set_supplementary_groups(groups).map_err(crate::error::call("setgroups"))?;
+            identity::set_supplementary_groups(groups).map_err(call("setgroups"))?;
         }
-        identity::set_group(self.gid).map_err(crate::error::call("setresgid"))?;
-        identity::set_user(self.uid).map_err(crate::error::call("setresuid"))?;
-        let ids = nix::unistd::getresuid().map_err(crate::error::call("getresuid"))?;
-        // Not left to the kernel's fix-up on setuid alone, which securebits can switch off.
-        let none = capability::Sets { effective: 0, permitted: 0, inheritable: 0 };
-        capability::clear_ambient().map_err(crate::error::call("clear the ambient set"))?;
-        capability::set(none).map_err(crate::error::call("capset"))?;
-        capability::set_not_dumpable().map_err(crate::error::call("prctl(PR_SET_DUMPABLE)"))?;
-        let all_mine = [ids.real, ids.effective, ids.saved].iter().all(|id| *id == Uid::from_raw(self.uid));
-        match capability::get() {
-            Ok(sets) if all_mine && sets == none => Ok(()),
-            _ => Err(Error::NotAsGranted("a process of ours kept ids or capabilities of root".into())),
-        }
+        identity::set_group(self.gid).map_err(call("setresgid"))?;
+        identity::set_user(self.uid).map_err(call("setresuid"))?;
+        // Not left to the kernel's fix-up on setuid alone, which securebits can switch off. Each of these asks the kernel
+        // whether it was done.
+        capability::clear_ambient().map_err(call("clear the ambient set"))?;
+        capability::give_up().map_err(call("capset"))?;
+        capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
     }
 }
 
@@ -95,9 +89,9 @@ pub struct Moment {
 
 impl Moment {
     pub fn now() -> Result<Self, Error> {
-        let machine = nix::sys::utsname::uname().map_err(crate::error::call("uname"))?;
+        let machine = nix::sys::utsname::uname().map_err(call("uname"))?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        let held = capability::get().map_err(crate::error::call("capget"))?.permitted;
+        let held = capability::get().map_err(call("capget"))?.permitted;
         let mut kernel = CapSet::EMPTY;
         for cap in CapSet::KNOWN.iter() {
             if capability::in_bounding(cap.number()).is_ok() {

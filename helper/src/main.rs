@@ -79,10 +79,15 @@ fn start() -> i32 {
         process::exit_now(error::OURS);
     }));
     run().unwrap_or_else(|error| {
+        // A terminal that takes half of a line would keep this process, which its user cannot kill.
+        let _ = process::end_in(TO_SAY);
         error.say();
         error.code()
     })
 }
+
+/// How long all that is said at the end may take, in seconds.
+const TO_SAY: u32 = 6;
 
 /// The steps, in order. None goes back.
 fn run() -> Result<i32, Error> {
@@ -150,7 +155,7 @@ fn run() -> Result<i32, Error> {
         if power == Power::Setuid {
             trail.journal()?; // with root's ids from here on: nobody stops it now
             if process::boot_time().saturating_sub(judged_at) > STALE {
-                plan.date(granted.grant().profile(), still(&granted, &caller, &person, &request, &mut trail)?.unix);
+                plan.date(granted.grant().profile(), still(&granted, &caller, &request, &mut trail)?.unix);
             }
         }
         Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place)
@@ -178,18 +183,24 @@ const STALE: Duration = Duration::from_secs(2);
 fn still(
     granted: &authenticate::Authenticated,
     caller: &Caller,
-    person: &Person,
     request: &Request,
     trail: &mut Trail<'_>,
 ) -> Result<Moment, Error> {
+    let profile = &granted.grant().profile().name;
+    if let Err(lines) = granted.is_recent() {
+        trail.refused(profile, request, "the proof is too old");
+        return Err(Error::Refused(lines.into()));
+    }
     let moment = Moment::now()?;
     let policy = policy_files::read(Power::Setuid, request.policy.as_deref(), caller);
     let policy = policy.map_err(|error| trail.fault(error))?;
-    let verdict = consider(&policy, caller, &moment, person, request);
+    // By the path of the first judgement: a folder of the user's, named in the command, may not answer any more.
+    let same_file = |path: &str| granted.grant().command_path() == Some(path);
+    let verdict = judge(&policy, caller, &world(&moment, &same_file), request);
     let now = verdict.map_err(|refusal| trail.refuse(request, &refusal))?;
     match now.is_same_as(granted.grant()) {
         true => Ok(moment),
-        false => Err(trail.impossible(&granted.grant().profile().name, request, Error::OtherPolicy)),
+        false => Err(trail.impossible(profile, request, Error::OtherPolicy)),
     }
 }
 

@@ -272,7 +272,7 @@ pub fn folder() -> Result<OwnedFd, Error> {
 }
 
 /// Whether it is root's, and these bits of its mode are nobody's.
-fn is_roots(stat: &FileStat, closed: u32) -> bool {
+pub fn is_roots(stat: &FileStat, closed: u32) -> bool {
     stat.st_uid == 0 && stat.st_mode & closed == 0
 }
 

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, SYSTEM_ERR = 4, PERM_DENIED = 6, AUTH_ERR = 7, CONV_ERR = 19 };
+enum { SUCCESS = 0, SYSTEM_ERR = 4, PERM_DENIED = 6, AUTH_ERR = 7, MAXTRIES = 11, CONV_ERR = 19 };
 enum { USER = 2, TTY = 3, RHOST = 4, CONV = 5, RUSER = 8 };
 enum { ECHO_OFF = 1, ECHO_ON = 2, ERROR_MSG = 3, TEXT_INFO = 4 };
 struct message { int style; const char *text; };
@@ -88,6 +88,11 @@ int pam_sm_authenticate(void *pam, int flags, int argc, const char **argv)
         *(volatile int *)0 = 1;
     if (!strcmp(how, "hang"))
         idle(0);
+    if (!strcmp(how, "maxtries")) {
+        struct message ask[] = { { ECHO_OFF, "Password: " } };
+        struct response *answers = 0;
+        return say(pam, 1, ask, &answers) ? CONV_ERR : MAXTRIES;
+    }
     if (!strcmp(how, "slow")) {
         struct message ask[] = { { ECHO_OFF, "Password: " } };
         struct response *answers = 0;

@@ -21,6 +21,14 @@ users = ["*"]
 auth = "password"
 auth_cache_minutes = 0
 
+[profile.named]
+users = ["*"]
+scope = "host"
+auth = "password"
+auth_cache_minutes = 0
+pam_account = false
+commands = ["/usr/bin/printf"]
+
 [profile.account]
 users = ["*"]
 scope = "host"
@@ -126,6 +134,49 @@ fn a_password_given_after_the_policy_has_changed_brings_nothing() {
     terminal.send("correct horse\n");
     terminal.expect("ran-42");
     assert_eq!(terminal.wait().code(), Some(0));
+}
+
+/// The first judgement found the policy's file behind the user's path; what that path leads to now has no say.
+#[test]
+fn a_path_of_the_users_that_changes_behind_the_prompt_changes_nothing() {
+    let Some(lab) = lab() else { return };
+    lab.set_password("gina", SECRET);
+    let _ = lab.sh("gina", "ln -sfn /usr/bin ~/tools; mkdir -p ~/other; cp /bin/true ~/other/printf").expect_ok();
+    let words = ["-p", "named", "/home/gina/tools/printf", "ran-%d", "42"];
+    let mut terminal = asks(lab, "gina", &words).terminal(24, 80);
+    terminal.expect("password for gina");
+    std::thread::sleep(Duration::from_millis(2100)); // so that it is judged again
+    let _ = lab.sh("gina", "ln -sfn ~/other ~/tools").expect_ok();
+    terminal.send("correct horse\n");
+    terminal.expect("ran-42");
+    assert_eq!(terminal.wait().code(), Some(0));
+}
+
+/// An account that passes now may be locked when `fg` comes.
+#[test]
+fn a_proof_cannot_be_put_aside_for_later() {
+    let Some(lab) = machine(&format!("{UNIX}auth optional pam_exec.so quiet /bin/sleep 1\n")) else { return };
+    lab.set_password("alice", SECRET);
+    let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").terminal(24, 80);
+    terminal.expect("outer> ");
+    for (seconds, said) in [(2, "ran-42"), (18, "stopped for more than 15 seconds after you had proven who you are")] {
+        terminal.send("caplet run --quiet -p asks sh -c 'echo ran-$((6*7))'\n");
+        terminal.expect(PROMPT);
+        terminal.send("correct horse\n");
+        std::thread::sleep(Duration::from_millis(200));
+        terminal.send("\u{1a}");
+        terminal.expect("Stopped");
+        std::thread::sleep(Duration::from_secs(seconds));
+        terminal.send("fg\n");
+        terminal.expect(said);
+        terminal.expect("outer> ");
+    }
+    terminal.send("exit\n");
+    terminal.wait();
+    assert_eq!(terminal.screen().matches("ran-42").count(), 1, "{}", terminal.screen());
+    lab.log().wait("refuse", &[("user", "alice"), ("reason", "the proof is too old")]);
+    assert_eq!(lab.log().find("grant", &[("user", "alice")]).len(), 1);
+    assert_eq!(lab.processes_left(), []);
 }
 
 #[test]
@@ -334,6 +385,11 @@ fn askpass_is_the_users_program_with_the_users_rights() {
     assert!(seen.contains(&format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n")), "{seen}");
     assert_eq!(seen.matches("0000000000000000").count(), 4, "{seen}");
     assert!(seen.contains("\n0\n1\n2\n3\n0022\n/dev/null\n"), "only 0 to 2, and what ls opened: {seen}");
+    // Root's power gave the helper a better place among processes than its caller has.
+    lab.write("/home/erin/niced", "#!/bin/sh\nnice >/home/erin/seen\necho 'correct horse'\n", 0o755, "erin");
+    let niced = ["nice", "-n", "7", "caplet", "run", "--quiet", "-A", "-p", "asks", "nice"];
+    let out = lab.task("erin", niced).env("CAPLET_ASKPASS", "/home/erin/niced").run().expect_ok();
+    assert_eq!((out.out().as_str(), lab.read("/home/erin/seen").as_str()), ("7", "7\n"), "{out}");
     lab.write("/home/erin/fails", "#!/bin/sh\necho 'correct horse'; exit 1\n", 0o755, "erin");
     for (program, why) in [
         ("/home/erin/fails", "no password was given"),
@@ -425,9 +481,14 @@ fn several_questions_of_a_module_are_asked_in_turn_and_shown_as_they_should_be()
     terminal.expect("caplet: First factor: ");
     terminal.send("one\n");
     terminal.expect("caplet: Second factor: ");
+    // Whoever kills the judge at the second question, which may tell something of the first answer, has no verdict yet.
+    let attempt = || lab.read(&format!("/run/caplet/auth/{}.attempt", lab.uid("alice")));
+    let first = attempt();
+    assert_ne!(first, "");
     terminal.send("two\n");
     terminal.expect("two\r\n");
     terminal.expect("ran-42");
+    assert_eq!(attempt(), "");
     assert_eq!(terminal.wait().code(), Some(0));
     let screen = terminal.screen();
     assert_eq!((screen.matches("one").count(), screen.matches("two").count()), (0, 1), "{screen}");
@@ -448,6 +509,10 @@ fn modules_that_change_the_user_start_threads_crash_or_ask_too_much() {
     let out = ask("crash").expect_code(125);
     assert!(out.err().contains("the process that asks PAM died"), "{out}");
     lab.log().wait("refuse", &[("reason", "PAM: its process died")]);
+    // A module that has had enough is not asked again.
+    let out = ask("maxtries").expect_code(125);
+    assert!(out.err().contains("you were not authenticated for profile \"asks\": "), "{out}");
+    assert!(!out.err().contains("try again") && !out.err().contains("attempts failed"), "{out}");
     assert_eq!(ask("thread").expect_ok().out(), "ran");
     assert_eq!(ask("many").expect_ok().out(), "ran");
     assert_eq!(lab.processes_left(), [], "no thread, no module, nothing");
@@ -584,6 +649,17 @@ fn nobody_who_does_not_read_or_does_not_end_holds_the_helper() {
     let start = Instant::now();
     let out = lab.task("hugo", ["/usr/bin/python3", "-I", "-c", full]).env("PATH", "/usr/bin").run().expect_ok();
     assert_eq!(out.out(), "125");
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    // The kernel says that there is room, as it does of a terminal that takes half of a line, and then takes nothing.
+    need!("strace");
+    let traced = full.replace(
+        "['caplet', 'run', '-S', '-p', 'asks', 'true']",
+        "['strace', '-u', 'hugo', '-qq', '-o', '/dev/null', \
+        '-e', 'trace=poll', '-e', 'inject=poll:retval=1', 'caplet', 'run', '-p', 'nobodys', 'true']",
+    );
+    let start = Instant::now();
+    let task = lab.task("root", ["/usr/bin/python3", "-I", "-c", &traced]).cwd("/").env("PATH", "/usr/bin");
+    assert_eq!(task.limit(60).run().expect_ok().out(), "-14", "SIGALRM");
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     // A program that has answered and does not end.
     lab.write("/home/hugo/stays", "#!/bin/sh\ntrap '' TERM INT\necho 'correct horse'\nexec sleep 60\n", 0o755, "hugo");

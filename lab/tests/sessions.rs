@@ -183,6 +183,14 @@ commands = [["/usr/bin/sleep", "1000"]]
 users = ["a8"]
 [profile.renamed]
 users = ["a9"]
+[profile.lessened]
+users = ["a10"]
+caps = ["NET_ADMIN", "NET_RAW"]
+[profile.reworded]
+users = ["a11"]
+scope = "host"
+pam_account = false
+commands = [["/usr/bin/sleep", "1000"]]
 "#;
     const AFTER: &str = r#"
 [profile.narrowed]
@@ -207,9 +215,18 @@ commands = [["/usr/bin/sleep", "1"]]
 users = ["a8"]
 [profile.renamed]
 users = ["a9"]
+[profile.lessened]
+users = ["a10"]
+caps = ["NET_RAW"]
+[profile.reworded]
+description = "as before"
+users = ["a11"]
+scope = "host"
+pam_account = false
+commands = [["/usr/bin/id"], ["/usr/bin/sleep", "1000"]]
 "#;
     let mut builder = Lab::new().group("course").policy(BEFORE);
-    for n in 1..=9 {
+    for n in 1..=11 {
         builder = builder.user(&format!("a{n}"), if n == 3 { &["course"] } else { &[] });
     }
     let Some(owned) = builder.start() else { return };
@@ -230,6 +247,10 @@ users = ["a9"]
     Session::host(&running[6]);
     running.push(deaf(lab, "a8", &["-p", "expired"]));
     running.push(deaf(lab, "a9", &["-p", "renamed"]));
+    running.push(deaf(lab, "a10", &["-p", "lessened"]));
+    let reworded = lab.task("a11", ["caplet", "run", "--quiet", "-p", "reworded", "/usr/bin/sleep", "1000"]).limit(200);
+    running.push(reworded.spawn());
+    let reworded = Session::host(&running[10]);
     // One whose relay stands still: a user cannot put the judgement off.
     let stopped = Session::isolated(&running[0]);
     Session::signal(stopped.relay, Signal::SIGSTOP);
@@ -240,8 +261,16 @@ users = ["a9"]
     lab.edit_accounts(
         "gpasswd -d a3 course; passwd -l a4; usermod -e 1 a8; userdel -f a5; sed -i s/^a9:/b9:/ /etc/passwd",
     );
-    let ended =
-        [(2, "policy"), (3, "policy"), (4, "account"), (5, "account"), (7, "policy"), (8, "account"), (9, "account")];
+    let ended = [
+        (2, "policy"),
+        (3, "policy"),
+        (4, "account"),
+        (5, "account"),
+        (7, "policy"),
+        (8, "account"),
+        (9, "account"),
+        (10, "policy"),
+    ];
     for (n, by) in ended {
         running[n - 1].wait();
         let end = lab.log().wait("end", &[("user", &format!("a{n}"))]);
@@ -253,9 +282,11 @@ users = ["a9"]
     assert!(seconds < 75, "{seconds} s"); // 50 and the time that a busy machine takes to judge and to kill
     Session::signal(stopped.relay, Signal::SIGCONT);
     running[0].wait();
-    assert!(running[5].alive(), "what is still granted goes on");
+    assert!(running[5].alive() && running[10].alive(), "what is still granted goes on");
     lab.root(&format!("caplet end {}", id(lab, "a6", "stays"))).expect_ok();
     running[5].wait();
+    Session::signal(reworded.command, Signal::SIGTERM);
+    running[10].wait();
 }
 
 /// A faulty policy grants nothing new, and takes nothing back: its administrator is at work on it.

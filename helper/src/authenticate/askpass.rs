@@ -73,6 +73,7 @@ impl<'a> Askpass<'a> {
             let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
             terminal::replace_standard(null.map_err(call("open /dev/null"))?, 0).map_err(call("dup2"))?;
             terminal::replace_standard(writer, 1).map_err(call("dup2"))?;
+            self.inherited.scheduling.give_back()?;
             self.person.become_again(None)?;
             umask(Mode::from_bits_truncate(self.inherited.umask));
             for signal in 1..=64 {

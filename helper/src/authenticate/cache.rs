@@ -154,10 +154,16 @@ impl Attempt {
             let passed = process::boot_time().checked_sub(begun);
             std::thread::sleep(passed.and_then(|passed| FAIL_DELAY.checked_sub(passed)).unwrap_or_default());
         }
+        let attempt = Self(file);
+        attempt.renew()?;
+        Ok(attempt)
+    }
+
+    /// Another answer to it, which is judged from now on.
+    pub fn renew(&self) -> Result<(), Error> {
         let now = process::boot_time().as_millis().to_string();
-        let written = ftruncate(&file, 0).map_err(call("ftruncate an attempt"));
-        written.and_then(|()| file.write_all_at(now.as_bytes(), 0).map_err(|e| crate::hygiene::io("write", &e)))?;
-        Ok(Self(file))
+        ftruncate(&self.0, 0).map_err(call("ftruncate an attempt"))?;
+        self.0.write_all_at(now.as_bytes(), 0).map_err(|e| crate::hygiene::io("write an attempt", &e))
     }
 
     /// There is a verdict, and PAM has had its own delay.
@@ -188,7 +194,7 @@ fn open(folder: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = openat(folder, name, flags, Mode::from_bits_truncate(0o600)).map_err(call("open a proof"))?;
     let stat = fstat(&file).map_err(call("fstat a proof"))?;
-    if stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG || !registry::is_roots(&stat, 0o077) {
         return Err(call("open a proof that is root's alone")(nix::Error::EPERM));
     }
     Ok(file)

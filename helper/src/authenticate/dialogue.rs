@@ -47,7 +47,8 @@ pub enum Source<'a> {
 /// How it ended.
 #[derive(Debug)]
 pub enum Outcome {
-    Accepted,
+    /// When, since boot.
+    Accepted(Duration),
     Refused(Gate, bool, String),
     /// A signal that ends programs came.
     Interrupted(i32),
@@ -202,7 +203,9 @@ impl Dialogue<'_> {
             let Some(word) = talk::hear(&self.process.socket) else {
                 return Ok(interrupted.map_or(Outcome::Gone, Outcome::Interrupted));
             };
-            if !matches!(word, Word::Show(_)) {
+            // Another module's question is no verdict, though it may tell that an answer was wrong: whoever ends it all
+            // now has not waited for the delay.
+            if !matches!(word, Word::Show(_) | Word::Prompt { .. }) {
                 attempt.take().into_iter().for_each(Attempt::judged);
             }
             deadline = process::boot_time() + if interrupted.is_some() { AFTER_INTERRUPT } else { TO_THINK };
@@ -218,7 +221,10 @@ impl Dialogue<'_> {
                     }
                     match self.answer(watch, visible, &text)? {
                         Ok(reply) => {
-                            attempt = Some(Attempt::begin(self.person.uid)?);
+                            match &attempt {
+                                Some(attempt) => attempt.renew()?,
+                                None => attempt = Some(Attempt::begin(self.person.uid)?),
+                            }
                             talk::reply(&self.process.socket, &reply).map_err(call("answer the PAM process"))?;
                         }
                         Err(outcome) => {
@@ -233,7 +239,7 @@ impl Dialogue<'_> {
                     failed(&for_terminal(&text));
                 }
                 Word::Refused(gate, change, text) => return Ok(Outcome::Refused(gate, change, for_terminal(&text))),
-                Word::Accepted => return Ok(Outcome::Accepted),
+                Word::Accepted(at) => return Ok(Outcome::Accepted(Duration::from_millis(at))),
                 _ => return Ok(Outcome::Gone),
             }
         }

@@ -24,6 +24,7 @@ use caplet_policy::request::Request;
 use dialogue::{Dialogue, Outcome, Process, Source};
 use process::Order;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 use talk::Gate;
 pub use talk::Word;
 use terminal::Terminal;
@@ -34,7 +35,13 @@ use terminal::Terminal;
 pub struct Authenticated {
     grant: Grant,
     session: Option<Session>,
+    /// When PAM said yes, since boot.
+    proven: Option<Duration>,
 }
+
+/// How old PAM's yes may be when the session is built: what it looked at, the account among it, may change. Longer than a
+/// network takes to be made.
+const HOLDS: Duration = Duration::from_secs(15);
 
 /// A PAM session, opened while the helper builds; it closes when this is, or the process that holds it, goes.
 #[derive(Debug)]
@@ -66,6 +73,18 @@ impl Session {
 impl Authenticated {
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// Whether PAM's yes still counts; if not, what to say. A person can stop this process (Ctrl-Z, a frozen cgroup), and
+    /// go on with it a week later.
+    pub fn is_recent(&self) -> Result<(), [String; 2]> {
+        match self.proven {
+            Some(proven) if system::boot_time().saturating_sub(proven) > HOLDS => Err([
+                format!("this was stopped for more than {} seconds after you had proven who you are", HOLDS.as_secs()),
+                "give the command again".into(),
+            ]),
+            _ => Ok(()),
+        }
     }
 
     pub fn into_parts(self) -> (Grant, Option<Session>) {
@@ -138,7 +157,7 @@ impl Pending<'_> {
     pub fn finish(self, request: &Request, person: &Person, trail: &mut Trail<'_>) -> Result<Authenticated, Error> {
         let Self { grant, asked } = self;
         let Some(Asked { process, source, cache, _asking, ignored }) = asked else {
-            return Ok(Authenticated { grant, session: None });
+            return Ok(Authenticated { grant, session: None, proven: None });
         };
         let profile = grant.profile();
         let mut case = Case { grant: &grant, request, trail };
@@ -148,19 +167,23 @@ impl Pending<'_> {
             tries += 1;
             case.trail.failed(&profile.name, request, tries, text);
         });
-        if !matches!(outcome, Ok(Outcome::Accepted)) {
-            process.kill();
-            return Err(match outcome {
-                Ok(outcome) => case.not_accepted(outcome, tries),
-                Err(error) => case.unable(error),
-            });
-        }
-        if let Some(cache) = cache {
-            cache.keep();
-        }
+        let proven = match outcome {
+            Ok(Outcome::Accepted(proven)) => proven,
+            outcome => {
+                process.kill();
+                return Err(match outcome {
+                    Ok(outcome) => case.not_accepted(outcome, tries),
+                    Err(error) => case.unable(error),
+                });
+            }
+        };
         // Without a PAM session the process ends now, by itself.
         let session = profile.pam_session.then(|| Session { process, profile: profile.name.clone() });
-        Ok(Authenticated { grant, session })
+        let authenticated = Authenticated { grant, session, proven: Some(proven) };
+        if let Some(cache) = cache.filter(|_| authenticated.is_recent().is_ok()) {
+            cache.keep();
+        }
+        Ok(authenticated)
     }
 }
 
@@ -313,7 +336,7 @@ fn unhappy(profile: &str, outcome: &Outcome, tries: u32) -> (String, String) {
         Outcome::Silent => {
             ("PAM: a module does not answer".into(), "PAM did not answer in 2 minutes, so nothing was run".into())
         }
-        Outcome::Gone | Outcome::Accepted => (
+        Outcome::Gone | Outcome::Accepted(_) => (
             "PAM: its process died".into(),
             "the process that asks PAM died (a module crashed?), so nothing was run".into(),
         ),

@@ -115,9 +115,15 @@ fn transact(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> Result<(), Word
     if order.session {
         return keep_session(pam, &name, socket);
     }
-    talk::say(socket, &Word::Accepted).map_err(failed("send"))?;
+    accept(socket)?;
     yield_to_others();
     Ok(())
+}
+
+/// The proof has its time from here: whoever hears of it may have been stopped meanwhile.
+fn accept(socket: &OwnedFd) -> Result<(), Word> {
+    let now = process::boot_time().as_millis() as u64;
+    talk::say(socket, &Word::Accepted(now)).map_err(failed("send"))
 }
 
 /// What is left, cleaning up after the modules, must not take the processor from those who were waiting for the answer.
@@ -199,7 +205,7 @@ fn keep_session(mut pam: Pam, name: &CStr, socket: &OwnedFd) -> Result<(), Word>
     identity::set_groups(0, 0, 0).map_err(failed("setresgid(0)"))?;
     identity::set_users(0, 0, 0).map_err(failed("setresuid(0)"))?;
     capability::set_not_dumpable().map_err(failed("prctl(PR_SET_DUMPABLE)"))?;
-    talk::say(socket, &Word::Accepted).map_err(failed("send"))?;
+    accept(socket)?;
     let no = |pam: &Pam, status: Status| refused(Gate::Session, pam.text(status));
     let status = pam.run(Step::EstablishCredentials);
     if status != Status::SUCCESS {

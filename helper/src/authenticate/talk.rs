@@ -87,7 +87,8 @@ pub enum Word {
     Nice(i32),
     Variable(Vec<u8>),
     /// Identity and account are proven. A PAM session opens next, where the profile wants one.
-    Accepted,
+    /// When, in milliseconds since boot.
+    Accepted(u64),
     Opened,
     Closed,
 }
@@ -126,7 +127,7 @@ impl Word {
             Self::Umask(mask) => with(b'u', 0, &mask.to_ne_bytes()),
             Self::Nice(nice) => with(b'n', 0, &nice.to_ne_bytes()),
             Self::Variable(entry) => [&[b'v', 0], entry.as_slice()].concat(),
-            Self::Accepted => with(b'a', 0, b""),
+            Self::Accepted(at) => with(b'a', 0, &at.to_ne_bytes()),
             Self::Opened => with(b'o', 0, b""),
             Self::Closed => with(b'c', 0, b""),
         }
@@ -158,7 +159,7 @@ impl Word {
             b'u' => Self::Umask(u32::from_ne_bytes(four()?)),
             b'n' => Self::Nice(i32::from_ne_bytes(four()?)),
             b'v' => Self::Variable(rest.into()),
-            b'a' => Self::Accepted,
+            b'a' => Self::Accepted(u64::from_ne_bytes(rest.try_into().ok()?)),
             b'o' => Self::Opened,
             b'c' => Self::Closed,
             _ => return None,
@@ -258,7 +259,7 @@ mod tests {
             Word::Umask(0o027),
             Word::Nice(-5),
             Word::Variable(b"A=b".to_vec()),
-            Word::Accepted,
+            Word::Accepted(1 << 40),
             Word::Opened,
             Word::Closed,
         ] {

@@ -89,9 +89,10 @@ pub fn reopen(number: i32) -> Result<OwnedFd, Error> {
     let access = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
     let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     match open(format!("/proc/self/fd/{number}").as_str(), flags, Mode::empty()) {
-        Ok(fd) => Ok(fd),
-        // The device is not to be opened (another user's after su, or gone): the caller's own description must do.
-        Err(_) => standard(number).try_clone_to_owned().map_err(|e| crate::hygiene::io("dup", &e)),
+        Ok(fd) if !terminal::is_terminal(&fd) || terminal::is_terminal(standard(number)) => Ok(fd),
+        // The device is not to be opened (another user's after su, or gone), or was hung up meanwhile, and may be another
+        // user's by now: the caller's own description must do.
+        _ => standard(number).try_clone_to_owned().map_err(|e| crate::hygiene::io("dup", &e)),
     }
 }
 

@@ -60,7 +60,7 @@ fn run(line: &OwnedFd, report: &OwnedFd) -> Result<(), Errno> {
     retire(vec![line.as_raw_fd(), report.as_raw_fd()])?;
     let Some((Report::Trace(pid), _)) = wire::receive(line)? else { return Ok(()) };
     let records = Records::open(pid as i32);
-    capability::set(capability::Sets { effective: 0, permitted: 0, inheritable: 0 })?;
+    capability::give_up()?;
     capability::set_no_new_privs()?; // without capabilities no filter without it
     seccomp::only_watch(&[libc::SYS_setitimer]).map_err(|_| Errno::EPERM)?;
     wire::send(line, Report::Go, None)?;

@@ -60,8 +60,7 @@ impl Watcher<'_> {
                 None => self.sleep(AGAIN)?,
             }
         };
-        let none = capability::Sets { effective: 0, permitted: 0, inheritable: 0 };
-        capability::set(none).map_err(|_| Over)?;
+        capability::give_up().map_err(|_| Over)?;
         let argv = fresh_helper([rejudge::VERB.into()]).ok_or(Over)?;
         let words = granted.environment(&base).ok_or(Over)?;
         let mut failures = 0;

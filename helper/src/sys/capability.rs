@@ -53,6 +53,13 @@ pub fn set(sets: Sets) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
 }
 
+/// Gives all of the three up, and asks the kernel whether that was done: `EPERM` if not.
+pub fn give_up() -> Result<(), Errno> {
+    let none = Sets { effective: 0, permitted: 0, inheritable: 0 };
+    set(none)?;
+    if get()? == none { Ok(()) } else { Err(Errno::EPERM) }
+}
+
 fn prctl(option: i32, arg2: u64, arg3: u64) -> Result<i32, Errno> {
     // SAFETY: every option used in this file takes plain numbers, no pointer.
     Errno::result(unsafe { libc::prctl(option, arg2, arg3, 0u64, 0u64) })
@@ -93,9 +100,10 @@ pub fn set_securebits(bits: u32) -> Result<(), Errno> {
     prctl(libc::PR_SET_SECUREBITS, u64::from(bits), 0).map(drop)
 }
 
-/// Sets no_new_privs, for good.
+/// Sets no_new_privs, for good, and asks the kernel whether it is: `EPERM` if not.
 pub fn set_no_new_privs() -> Result<(), Errno> {
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    if no_new_privs()? { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// Whether no_new_privs is set.
@@ -103,9 +111,10 @@ pub fn no_new_privs() -> Result<bool, Errno> {
     prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0).map(|r| r == 1)
 }
 
-/// Makes the process not dumpable: no core, no ptrace, `/proc/PID` owned by root.
+/// Makes the process not dumpable: no core, no ptrace, `/proc/PID` owned by root. `EPERM` if the kernel says it is not so.
 pub fn set_not_dumpable() -> Result<(), Errno> {
-    prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop)
+    prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
+    if prctl(libc::PR_GET_DUMPABLE, 0, 0)? == 0 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// The signal that the kernel sends when the parent dies; every change of ids clears it.
