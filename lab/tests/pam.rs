@@ -156,7 +156,13 @@ fn a_path_of_the_users_that_changes_behind_the_prompt_changes_nothing() {
 #[test]
 fn a_proof_cannot_be_put_aside_for_later() {
     let Some(lab) = machine(&format!("{UNIX}auth optional pam_exec.so quiet /bin/sleep 1\n")) else { return };
-    lab.set_password("alice", SECRET);
+    // Nor does it count for who has changed their mind meanwhile.
+    let mut terminal = prompted(&lab);
+    terminal.send("correct horse\n");
+    std::thread::sleep(Duration::from_millis(200));
+    terminal.send("\u{3}");
+    assert_eq!(terminal.wait().code(), Some(130));
+    assert!(!terminal.screen().contains("ran-42"), "{}", terminal.screen());
     let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").terminal(24, 80);
     terminal.expect("outer> ");
     for (seconds, said) in [(2, "ran-42"), (18, "stopped for more than 15 seconds after you had proven who you are")] {

@@ -246,4 +246,28 @@ mod tests {
         assert_eq!(read(&format!("{text}1 2 3 x clock\n"), "boot-a"), []);
         assert_eq!(read(&format!("{text}1 2 3 4 clock more\n"), "boot-a"), []);
     }
+
+    #[test]
+    fn one_attempt_waits_for_the_other_and_not_for_ever() {
+        let path = std::env::temp_dir().join(format!("caplet-attempt.{}", std::process::id()));
+        let file = || File::options().create(true).truncate(false).write(true).open(&path).unwrap();
+        let patience = Duration::from_millis(300);
+        let [first, second] = [file(), file()];
+        std::fs::remove_file(&path).unwrap();
+        lock(&first, patience).unwrap();
+        let begun = process::boot_time();
+        let refused = lock(&second, patience);
+        assert!(
+            matches!(&refused, Err(Error::Unsupported(text)) if text.starts_with("another attempt")),
+            "{refused:?}"
+        );
+        assert!(process::boot_time() - begun >= patience);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                std::thread::sleep(patience);
+                drop(first);
+            });
+            lock(&second, PATIENCE).unwrap();
+        });
+    }
 }
