@@ -2,13 +2,13 @@
 
 use crate::error::{Error, call};
 use crate::process_stat::{fields, number};
-use crate::sys::{Errno, capability, identity};
+use crate::sys::{Errno, capability, identity, process};
 use caplet_policy::capability::CapSet;
 use caplet_policy::document::Civil;
 use caplet_policy::judge::{Caller, Group};
 use nix::unistd::{Gid, User};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The calling user, resolved once, by uid.
 #[derive(Debug, Clone)]
@@ -64,8 +64,7 @@ impl Person {
         }
         identity::set_group(self.gid).map_err(call("setresgid"))?;
         identity::set_user(self.uid).map_err(call("setresuid"))?;
-        // Not left to the kernel's fix-up on setuid alone, which securebits can switch off. Each of these asks the kernel
-        // whether it was done.
+        // Not left to the kernel's fix-up on setuid alone, which securebits can switch off.
         capability::clear_ambient().map_err(call("clear the ambient set"))?;
         capability::give_up().map_err(call("capset"))?;
         capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
@@ -82,6 +81,8 @@ pub fn group_name(gid: u32) -> Result<Option<String>, Errno> {
 pub struct Moment {
     pub machine: String,
     pub unix: i64,
+    /// Since boot: what nobody can set.
+    pub boot: Duration,
     pub local: Civil,
     pub kernel: CapSet,
     pub held: CapSet,
@@ -101,6 +102,7 @@ impl Moment {
         Ok(Self {
             machine: machine.nodename().to_string_lossy().into_owned(),
             unix,
+            boot: process::boot_time(),
             local: identity::local_time(unix),
             kernel,
             held: CapSet::from_bits(held),

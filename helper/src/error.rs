@@ -143,19 +143,21 @@ impl Error {
 
     /// Says it on descriptor 2; a closed or full one is no reason to panic.
     pub fn say(&self) {
-        for line in self.lines() {
-            say(&line);
-        }
+        let _ = self.lines().iter().all(|line| say(line));
     }
 }
 
-/// One line on stderr, in one write. A full pipe is waited for a while only: the user cannot kill a process of root's.
-pub fn say(line: &str) {
+/// How long all that a process of root's says at its end may take, in seconds: a terminal that takes half of a line would
+/// keep it, and its user cannot kill it.
+pub const TO_SAY: u32 = 6;
+
+/// One line on stderr, in one write; whether somebody took it. A full pipe is waited for a while only.
+pub fn say(line: &str) -> bool {
     let mut wait = [PollFd::new(standard(2), PollFlags::POLLOUT)];
     if matches!(poll(&mut wait, PollTimeout::from(PATIENCE)), Ok(0)) {
-        return;
+        return false;
     }
     let mut text = String::with_capacity(line.len() + 9);
     let _ = writeln!(text, "caplet: {line}");
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    std::io::stderr().write_all(text.as_bytes()).is_ok()
 }

@@ -46,7 +46,7 @@ use caplet_policy::document::{Auth, Document, Scope};
 use caplet_policy::judge::{Caller, Grant, Refusal, World, judge, own_profiles};
 use caplet_policy::request::{Request, Start, Verb};
 use cgroup::Place;
-use error::{Error, call, say};
+use error::{Error, TO_SAY, call, say};
 use hygiene::Power;
 use lan::Uplink;
 use plan::{Launch, Plan};
@@ -79,15 +79,11 @@ fn start() -> i32 {
         process::exit_now(error::OURS);
     }));
     run().unwrap_or_else(|error| {
-        // A terminal that takes half of a line would keep this process, which its user cannot kill.
         let _ = process::end_in(TO_SAY);
         error.say();
         error.code()
     })
 }
-
-/// How long all that is said at the end may take, in seconds.
-const TO_SAY: u32 = 6;
 
 /// The steps, in order. None goes back.
 fn run() -> Result<i32, Error> {
@@ -114,7 +110,6 @@ fn run() -> Result<i32, Error> {
     let person = Person::find()?;
     let cwd = std::env::current_dir().ok();
     let moment = Moment::now()?;
-    let judged_at = process::boot_time();
     let caller = person.as_caller()?;
     let policy = policy_files::read(power, request.policy.as_deref(), &caller);
     let mut trail = Trail::new(power, &person);
@@ -153,9 +148,10 @@ fn run() -> Result<i32, Error> {
     let recorded = place.and_then(|place| {
         // Until here the user may stop this process, and a password takes its time: no verdict is kept for later.
         if power == Power::Setuid {
-            trail.journal()?; // with root's ids from here on: nobody stops it now
-            if process::boot_time().saturating_sub(judged_at) > STALE {
-                plan.date(granted.grant().profile(), still(&granted, &caller, &request, &mut trail)?.unix);
+            trail.journal()?; // with root's ids from here on: no signal of the user's stops it now
+            if process::boot_time().saturating_sub(plan.judged_at) > STALE {
+                let moment = still(&granted, &caller, &request, &mut trail)?;
+                plan.date(granted.grant().profile(), &moment);
             }
         }
         Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place)
@@ -279,7 +275,8 @@ fn supervise(
         Fork::Parent(guard_pid) => {
             drop((guards_end, guards_watch, guards_trace));
             if let Some(watched) = watched {
-                watcher::start(watched, lan.as_deref(), outer.as_ref().and_then(Outer::keeper), &watch);
+                let keeper = outer.as_ref().and_then(Outer::keeper);
+                watcher::start(watched, plan.judged_at, lan.as_deref(), keeper, &watch);
             }
             if let (Some(line), Launch::Stage { report: Some(report), .. }) = (&trace, &plan.start) {
                 supervise::trace::start(line, report);

@@ -47,6 +47,8 @@ pub struct Plan {
     pub cwd: Option<PathBuf>,
     pub home: PathBuf,
     pub lifetime: Option<Duration>,
+    /// When it was judged, since boot.
+    pub judged_at: Duration,
     pub quiet: bool,
     /// Whether the new session keyring shows the user's own, as pam_keyinit(8) leaves it: with a PAM session, and in
     /// host scope alone. An isolated session has a user keyring of its own namespace.
@@ -153,6 +155,7 @@ impl Plan {
             cwd,
             home: person.home.clone(),
             lifetime: lifetime(profile, moment.unix),
+            judged_at: moment.boot,
             quiet: request.quiet,
             user_keyring: profile.pam_session,
             isolation,
@@ -162,8 +165,9 @@ impl Plan {
     }
 
     /// Where it was judged anew, and so later.
-    pub fn date(&mut self, profile: &Profile, now: i64) {
-        self.lifetime = lifetime(profile, now);
+    pub fn date(&mut self, profile: &Profile, now: &Moment) {
+        self.lifetime = lifetime(profile, now.unix);
+        self.judged_at = now.boot;
     }
 }
 

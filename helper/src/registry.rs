@@ -437,19 +437,20 @@ mod tests {
     fn a_place_that_was_given_back_meanwhile_is_none() {
         let run = Run::new("given-back");
         let other = run.1.try_clone().unwrap();
-        let done = std::sync::atomic::AtomicBool::new(false);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
         std::thread::scope(|threads| {
             threads.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                while !over.load(order) {
                     let Some(_held) = lock(&other, "5.0").unwrap() else { continue };
                     unlinkat(&other, "5.0", UnlinkatFlags::NoRemoveDir).unwrap();
                 }
             });
             let links = |held: OwnedFd| fstat(&held).unwrap().st_nlink;
             let (taken, nameless) = (0..20_000)
-                .filter_map(|_| lock(&run.1, "5.0").unwrap().map(links))
+                .filter_map(|_| lock(&run.1, "5.0").inspect_err(|_| over.store(true, order)).unwrap().map(links))
                 .fold((0, 0), |(taken, nameless), links| (taken + 1, nameless + u32::from(links == 0)));
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            over.store(true, order);
             assert!(taken > 0 && nameless == 0, "{nameless} of {taken}");
         });
     }

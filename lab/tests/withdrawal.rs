@@ -21,6 +21,11 @@ users = ["*"]
 scope = "host"
 pam_account = false
 caps = ["NET_ADMIN"]
+[profile.asks]
+users = ["*"]
+scope = "host"
+auth = "password"
+pam_account = false
 "#;
 
 const DEAF: &str = "trap '' TERM HUP INT; echo ready; while :; do sleep 1; done";
@@ -228,4 +233,54 @@ fn no_cgroup_of_the_callers_holds_those_who_watch() {
         }
     }
     lab.root(&format!("find {top} -depth -type d -exec rmdir {{}} \\;"));
+}
+
+/// Whoever can freeze the caller's cgroup may let a week pass between the judgement and the watcher, which takes what the
+/// user database says then for what it said at the start. Here one call of the watcher's takes so long.
+#[test]
+fn a_start_that_stood_still_is_none() {
+    need!("strace");
+    let Some(lab) = Lab::new().user("alice", &[]).policy(POLICY).start() else { return };
+    for profile in ["course", "taken", "real"] {
+        let words = ["strace", "-f", "-u", "alice", "-qq", "-o", "/dev/null", "-e", "trace=setsid"];
+        let delay = ["-e", "inject=setsid:delay_enter=17000000:when=1"];
+        let command = ["caplet", "run", "--quiet", "-p", profile, "echo", "ran"];
+        let out = lab.task("root", words.iter().chain(&delay).chain(&command)).cwd("/").limit(120).run();
+        let refused = if profile == "course" { "is not yours" } else { "its watcher did not come up" };
+        assert!(out.code() == 125 && out.out().is_empty() && out.err().contains(refused), "{profile}: {out}");
+    }
+    assert_eq!(lab.processes_left(), []);
+}
+
+/// The process that asks PAM has its user's real uid, and so can be stopped before it says yes.
+#[test]
+fn a_judge_that_is_stopped_says_yes_in_time_or_in_vain() {
+    let Some(lab) = Lab::new().user("alice", &[]).policy(POLICY).start() else { return };
+    lab.set_pam("auth required pam_unix.so nodelay\nauth optional pam_exec.so quiet /bin/sleep 2\n");
+    lab.set_password("alice", "correct horse");
+    let mut terminal = lab.task("alice", ["bash", "--norc", "-i"]).env("PS1", "outer> ").limit(60).terminal(24, 80);
+    terminal.expect("outer> ");
+    terminal.send("caplet run --quiet -p asks sh -c 'echo ran-$((6*7))'\n");
+    terminal.expect("password for alice");
+    terminal.send("correct horse\n");
+    // The judge's own session is one that nobody else is in, and its module sleeps.
+    let judge =
+        "pgrep -x caplet-helper | while read pid; do [ \"$(ps -o ruser= -p $pid)\" = alice ] && echo $pid; done";
+    assert!(until(Duration::from_secs(20), || lab.sh("root", "pgrep -x sleep").ok()), "the answer is not being judged");
+    let judge = lab.sh("root", judge).expect_ok().out();
+    lab.sh("alice", &format!("kill -STOP {judge}")).expect_ok();
+    terminal.send("\u{1a}");
+    terminal.expect("Stopped");
+    // The two minutes that modules may be silent, and the 15 seconds for which a yes counts.
+    std::thread::sleep(Duration::from_secs(138));
+    lab.sh("alice", &format!("kill -CONT {judge}")).expect_ok();
+    std::thread::sleep(Duration::from_secs(4));
+    terminal.send("fg\n");
+    terminal.expect("stopped for more than 15 seconds after you had proven who you are");
+    terminal.expect("outer> ");
+    terminal.send("exit\n");
+    terminal.wait();
+    assert!(!terminal.screen().contains("ran-42"), "{}", terminal.screen());
+    assert!(lab.log().find("grant", &[("user", "alice")]).is_empty());
+    assert_eq!(lab.processes_left(), []);
 }

@@ -50,7 +50,6 @@ impl<'a> Askpass<'a> {
         };
         drop(writer);
         let answer = first_line(&reader, watch, process::boot_time() + patience);
-        drop(reader);
         // Its line alone is no answer, its end is; but it may not take for ever to end.
         let ended = process::pidfd_open(child).is_ok_and(|end| {
             !matches!(answer, Answer::Other(_))
@@ -60,6 +59,7 @@ impl<'a> Askpass<'a> {
             let _ = process::kill(child, libc::SIGKILL);
         }
         let status = process::wait(Some(child), libc::WEXITED).map_err(call("waitid"))?;
+        drop(reader); // what it says after its line is nobody's, and must not end it by SIGPIPE
         match (answer, status) {
             (answer @ Answer::Line(_), Some((_, Change::Exited(0)))) => Ok(answer),
             (answer @ Answer::Other(_), _) => Ok(answer),

@@ -154,16 +154,10 @@ impl Attempt {
             let passed = process::boot_time().checked_sub(begun);
             std::thread::sleep(passed.and_then(|passed| FAIL_DELAY.checked_sub(passed)).unwrap_or_default());
         }
-        let attempt = Self(file);
-        attempt.renew()?;
-        Ok(attempt)
-    }
-
-    /// Another answer to it, which is judged from now on.
-    pub fn renew(&self) -> Result<(), Error> {
         let now = process::boot_time().as_millis().to_string();
-        ftruncate(&self.0, 0).map_err(call("ftruncate an attempt"))?;
-        self.0.write_all_at(now.as_bytes(), 0).map_err(|e| crate::hygiene::io("write an attempt", &e))
+        let written = ftruncate(&file, 0).map_err(call("ftruncate an attempt"));
+        written.and_then(|()| file.write_all_at(now.as_bytes(), 0).map_err(|e| crate::hygiene::io("write", &e)))?;
+        Ok(Self(file))
     }
 
     /// There is a verdict, and PAM has had its own delay.

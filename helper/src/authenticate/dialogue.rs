@@ -159,6 +159,8 @@ pub struct Dialogue<'a> {
     pub person: &'a Person,
     pub profile: &'a str,
     pub ignored: &'a [i32],
+    /// When it was set going, since boot.
+    pub since: Duration,
 }
 
 impl Dialogue<'_> {
@@ -178,7 +180,7 @@ impl Dialogue<'_> {
         let mut interrupted = None;
         let mut attempt: Option<Attempt> = None;
         let mut again = false;
-        let mut deadline = process::boot_time() + TO_THINK;
+        let mut deadline = self.since + TO_THINK;
         loop {
             match watch.wait(self.process.socket.as_fd(), deadline) {
                 Event::Ready => {}
@@ -187,7 +189,6 @@ impl Dialogue<'_> {
                         Source::Terminal(terminal) => terminal.stop(),
                         _ => terminal::stop(),
                     }
-                    deadline = process::boot_time() + TO_THINK;
                     continue;
                 }
                 Event::Signal(signal) => {
@@ -203,12 +204,18 @@ impl Dialogue<'_> {
             let Some(word) = talk::hear(&self.process.socket) else {
                 return Ok(interrupted.map_or(Outcome::Gone, Outcome::Interrupted));
             };
-            // Another module's question is no verdict, though it may tell that an answer was wrong: whoever ends it all
-            // now has not waited for the delay.
-            if !matches!(word, Word::Show(_) | Word::Prompt { .. }) {
-                attempt.take().into_iter().for_each(Attempt::judged);
+            match &word {
+                Word::Show(_) => {}
+                // Another module's question may tell that an answer was wrong, and is no verdict: its moment is kept, so
+                // that who ends it all now has not been spared the delay.
+                Word::Prompt { .. } => attempt = None,
+                _ => attempt.take().into_iter().for_each(Attempt::judged),
             }
-            deadline = process::boot_time() + if interrupted.is_some() { AFTER_INTERRUPT } else { TO_THINK };
+            let until = deadline;
+            // What comes too late, after both were stopped, gives no more time: an answer does.
+            if process::boot_time() <= until {
+                deadline = process::boot_time() + if interrupted.is_some() { AFTER_INTERRUPT } else { TO_THINK };
+            }
             // A failed attempt is still logged; anything else comes too late.
             if let Some(signal) = interrupted.filter(|_| !matches!(word, Word::Show(_) | Word::Failed(_))) {
                 return Ok(Outcome::Interrupted(signal));
@@ -221,10 +228,7 @@ impl Dialogue<'_> {
                     }
                     match self.answer(watch, visible, &text)? {
                         Ok(reply) => {
-                            match &attempt {
-                                Some(attempt) => attempt.renew()?,
-                                None => attempt = Some(Attempt::begin(self.person.uid)?),
-                            }
+                            attempt = Some(Attempt::begin(self.person.uid)?);
                             talk::reply(&self.process.socket, &reply).map_err(call("answer the PAM process"))?;
                         }
                         Err(outcome) => {
@@ -239,7 +243,8 @@ impl Dialogue<'_> {
                     failed(&for_terminal(&text));
                 }
                 Word::Refused(gate, change, text) => return Ok(Outcome::Refused(gate, change, for_terminal(&text))),
-                Word::Accepted(at) => return Ok(Outcome::Accepted(Duration::from_millis(at))),
+                // The process that says so has its user's real uid, and can be stopped before it looks at the time.
+                Word::Accepted(at) => return Ok(Outcome::Accepted(Duration::from_millis(at).min(until))),
                 _ => return Ok(Outcome::Gone),
             }
         }
@@ -323,7 +328,9 @@ impl Process {
             }
             match talk::hear(&self.socket) {
                 Some(Word::Opened) => return Ok(changes),
-                Some(Word::Show(text)) => show(&text, say),
+                Some(Word::Show(text)) => show(&text, |line| {
+                    say(line);
+                }),
                 Some(Word::Refused(gate, change, text)) => {
                     return Err(Outcome::Refused(gate, change, for_terminal(&text)));
                 }

@@ -75,8 +75,8 @@ impl Authenticated {
         &self.grant
     }
 
-    /// Whether PAM's yes still counts; if not, what to say. A person can stop this process (Ctrl-Z, a frozen cgroup), and
-    /// go on with it a week later.
+    /// Whether PAM's yes still counts; if not, what to say. A person can stop this process (Ctrl-Z, a frozen cgroup) and the
+    /// one that asks PAM, and go on with them a week later.
     pub fn is_recent(&self) -> Result<(), [String; 2]> {
         match self.proven {
             Some(proven) if system::boot_time().saturating_sub(proven) > HOLDS => Err([
@@ -108,6 +108,7 @@ struct Asked<'a> {
     cache: Option<Cache>,
     _asking: Option<Asking>,
     ignored: &'a [i32],
+    since: Duration,
 }
 
 /// Sets going what the grant's profile wants proven.
@@ -127,6 +128,7 @@ pub fn begin<'a>(
     if inherited.power == Power::None {
         return Err(case.refuse("PAM needs the installed helper", vec![needs_installation(profile)]));
     }
+    let since = system::boot_time();
     let cache = match wants_password {
         true => Cache::of(person.uid, &profile.name, profile.auth_cache_minutes),
         false => None,
@@ -142,7 +144,7 @@ pub fn begin<'a>(
     let order = Order { person, password, account: profile.pam_account, session: profile.pam_session };
     let process = start(&order).map_err(|error| case.unable(error))?;
     let cache = cache.filter(|_| password);
-    let asked = Asked { process, source, cache, _asking: asking, ignored: &inherited.ignored };
+    let asked = Asked { process, source, cache, _asking: asking, ignored: &inherited.ignored, since };
     // Real uid 0 from here on, so that the user cannot kill what handles the terminal.
     case.trail.journal()?;
     Ok(Pending { grant, asked: Some(asked) })
@@ -156,12 +158,12 @@ impl Pending<'_> {
     /// Waits for the proof, asking what PAM asks.
     pub fn finish(self, request: &Request, person: &Person, trail: &mut Trail<'_>) -> Result<Authenticated, Error> {
         let Self { grant, asked } = self;
-        let Some(Asked { process, source, cache, _asking, ignored }) = asked else {
+        let Some(Asked { process, source, cache, _asking, ignored, since }) = asked else {
             return Ok(Authenticated { grant, session: None, proven: None });
         };
         let profile = grant.profile();
         let mut case = Case { grant: &grant, request, trail };
-        let dialogue = Dialogue { process: &process, source: &source, person, profile: &profile.name, ignored };
+        let dialogue = Dialogue { process: &process, source: &source, person, profile: &profile.name, ignored, since };
         let mut tries = 0;
         let outcome = dialogue.run(&mut |text| {
             tries += 1;

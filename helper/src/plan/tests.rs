@@ -204,8 +204,10 @@ fn a_later_judgement_says_how_long_it_lasts() {
     assert_eq!(plan.lifetime, None);
     let mut profile = Profile::new("p", Scope::Isolated);
     profile.valid_until = Some(document::Moment::Unix(1059));
-    plan.date(&profile, 1000);
-    assert_eq!(plan.lifetime, Some(Duration::from_secs(60)));
+    let now = Moment { unix: 1000, boot: Duration::from_secs(7), ..Moment::now().unwrap() };
+    assert!(plan.judged_at > now.boot);
+    plan.date(&profile, &now);
+    assert_eq!((plan.lifetime, plan.judged_at), (Some(Duration::from_secs(60)), now.boot));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::wire::{self, Cause, Report};
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::cgroup;
-use crate::error::{Error, OURS, call};
+use crate::error::{Error, OURS, TO_SAY, call};
 use crate::hygiene::Power;
 use crate::isolated::{self, Around};
 use crate::lan::Uplink;
@@ -134,8 +134,13 @@ pub fn run(
             (report, ending.end(&status, Some(used), by.as_deref()))
         }
         Err(error) => {
+            let late = ending.end(&format!("failed:{}", error.code()), None, None);
+            if late.is_none() {
+                let _ = process::end_in(TO_SAY);
+            }
             error.say();
-            (Report::Exited(error.code()), ending.end(&format!("failed:{}", error.code()), None, None))
+            process::disarm_timers();
+            (Report::Exited(error.code()), late)
         }
     };
     let _ = wire::send(relay, report, None);

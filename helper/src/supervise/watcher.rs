@@ -13,6 +13,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
+/// From the judgement to the watcher's start: a moment, unless somebody had it all stand still.
+const TO_START: Duration = Duration::from_secs(15);
 /// A session that lasts no longer costs nothing.
 const SETTLE: Duration = Duration::from_secs(2);
 /// From one judgement to the next, and what chance adds, so that the sessions of a lab do not ask all at once.
@@ -27,10 +29,10 @@ const TRIES: u32 = 10;
 const AGAIN_SOON: u16 = 50;
 
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
-pub fn start(granted: Granted, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
+pub fn start(granted: Granted, judged_at: Duration, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
         let mut watcher = Watcher { guard, keeper, port: None };
-        let _ = watcher.run(&granted);
+        let _ = watcher.run(&granted, judged_at);
         if let Some(lan) = lan {
             watcher.unplug(lan);
         }
@@ -49,8 +51,13 @@ struct Watcher<'a> {
 struct Over;
 
 impl Watcher<'_> {
-    fn run(&mut self, granted: &Granted) -> Result<(), Over> {
+    fn run(&mut self, granted: &Granted, judged_at: Duration) -> Result<(), Over> {
         self.retire()?;
+        // Out of the caller's cgroup only now: whoever can freeze that one may have let time pass, and what is looked at
+        // below is to be what it was when the session was judged.
+        if process::boot_time().saturating_sub(judged_at) > TO_START {
+            return Err(Over);
+        }
         wire::send(self.guard, Report::Go, None).map_err(|_| Over)?;
         self.sleep(SETTLE)?;
         // With its capabilities still: on some systems root without them cannot read shadow(5).
