@@ -494,8 +494,7 @@ fn several_questions_of_a_module_are_asked_in_turn_and_shown_as_they_should_be()
     terminal.expect("caplet: Second factor: ");
     // Whoever kills the judge at the second question, which may tell something of the first answer, has no verdict yet.
     let attempt = || lab.read(&format!("/run/caplet/auth/{}.attempt", lab.uid("alice")));
-    let first = attempt();
-    assert_ne!(first, "");
+    assert_ne!(attempt(), "");
     terminal.send("two\n");
     terminal.expect("two\r\n");
     terminal.expect("ran-42");

@@ -135,6 +135,7 @@ pub fn run(
         }
         Err(error) => {
             let late = ending.end(&format!("failed:{}", error.code()), None, None);
+            // What is still to be logged would end with it.
             if late.is_none() {
                 let _ = process::end_in(TO_SAY);
             }
