@@ -4,7 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never
 skips=$(mktemp)
-trap 'rm -f "$skips"' EXIT
+verdict="FAILED, and cut short"
+ends() {
+    rm -f "$skips"
+    echo "verdict: $verdict"
+}
+trap ends EXIT
 chmod 666 "$skips"
 export CAPLET_SKIPS=$skips
 echo "== format and lints"
@@ -19,11 +24,19 @@ failed=0
 # What mostly waits, a minute and more each: side by side, with all of their tests at once.
 waiting="lifetimes sessions withdrawal"
 is_waiting() { case " $waiting " in *" $1 "*) ;; *) false ;; esac; }
-# One test file of the lab, as root.
+# One test file of the lab, as root: where cargo has built it, as it says itself.
 file() {
-    local newest
-    newest=$(find target/debug/deps -name "$1-*" -type f -perm -u+x -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2)
-    lab/as-root.sh env CAPLET_BUILD="$CAPLET_BUILD" CAPLET_SKIPS="$skips" "$newest" "${@:2}"
+    local built
+    built=$(printf '%s\n' "$programs" | sed -n "s/^$1 //p")
+    lab/as-root.sh env CAPLET_BUILD="$CAPLET_BUILD" CAPLET_SKIPS="$skips" "${built:?cargo names no test $1}" "${@:2}"
+}
+# cargo's messages as lines: the name of a test file, its program.
+name_programs() {
+    python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable") and "test" in message["target"]["kind"]:
+        print(message["target"]["name"], message["executable"])'
 }
 # Its output in one piece.
 apart() {
@@ -47,7 +60,7 @@ else
     # shellcheck disable=SC2086
     lab/cargo.sh test --workspace --exclude caplet-lab $render || failed=1
     # Built as the caller, run as root.
-    lab/cargo.sh test -p caplet-lab --no-run
+    programs=$(lab/cargo.sh test -p caplet-lab --no-run --message-format=json | name_programs)
     for source in lab/tests/*.rs; do
         name=$(basename "$source" .rs)
         is_waiting "$name" || file "$name" || failed=1
@@ -62,5 +75,6 @@ done
 for job in "${jobs[@]}"; do wait "$job" || failed=1; done
 echo "== skipped"
 if [ -s "$skips" ]; then sort -u "$skips"; else echo "nothing"; fi
-[ "$failed" = 0 ] || { echo "verdict: FAILED"; exit 1; }
-echo "verdict: every test passed"
+verdict=FAILED
+[ "$failed" = 0 ] || exit 1
+verdict="every test passed"

@@ -28,6 +28,8 @@ use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
+/// From the judgement to the command, at most: longer than its watcher may take, and all that is waited for.
+const TO_RUN: Duration = Duration::from_secs(30);
 /// How long a command has after it was asked to end.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long it takes a process to end, in milliseconds.
@@ -63,7 +65,7 @@ pub fn run(
     uplink: Option<Uplink>,
     tracer: Option<OwnedFd>,
 ) -> ! {
-    let (isolated, lifetime) = (plan.isolation.is_some(), plan.lifetime);
+    let (isolated, lifetime, judged_at) = (plan.isolation.is_some(), plan.lifetime, plan.judged_at);
     let real = plan.power == Power::Setuid;
     let person = recorded.person().clone();
     let mut ending = recorded.into_ending();
@@ -102,6 +104,11 @@ pub fn run(
                 error => error,
             };
             watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(ready)?;
+            // Whoever can freeze the caller's cgroup could, until it was left, keep this start for when it is granted no
+            // more: what the watcher has said of that meanwhile is heard only once the command runs.
+            if watcher.is_some() && process::boot_time().saturating_sub(judged_at) > TO_RUN {
+                return Err(Error::NotAsGranted(format!("its start stood still for more than {} s", TO_RUN.as_secs())));
+            }
             // Before PID 1 makes the command, which is then recorded from its first breath.
             tracer.iter().for_each(|line| trace::attach(line, started.pid));
             wire::send(&started.line, Report::Run, None).map_err(call("start the command"))
