@@ -136,4 +136,48 @@ mod tests {
             assert!(!named(path), "{path}");
         }
     }
+
+    #[test]
+    fn a_socket_is_opened_in_a_folder_of_the_users_alone() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let uid = nix::unistd::getuid().as_raw();
+        let folder = format!("ssh-unit{}", std::process::id());
+        let at = |name: &str| format!("/tmp/{folder}/{name}");
+        let agent = |socket: &str| Agent { folder: folder.clone(), socket: socket.into() };
+        std::fs::create_dir(format!("/tmp/{folder}")).unwrap();
+        let mode = |bits| std::fs::set_permissions(format!("/tmp/{folder}"), std::fs::Permissions::from_mode(bits));
+        let listener = std::os::unix::net::UnixListener::bind(at("agent.1")).unwrap();
+        std::fs::write(at("agent.2"), "").unwrap();
+        symlink("agent.1", at("agent.3")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(at("agent.4")).unwrap());
+        mode(0o700).unwrap();
+        let opened = agent("agent.1").open(uid);
+        let others = agent("agent.1").open(uid + 1).is_some();
+        let odd = ["agent.2", "agent.3", "agent.4", "agent.5"].map(|name| agent(name).open(uid).is_some());
+        let wide = [0o710, 0o701, 0o770].map(|bits| {
+            mode(bits).unwrap();
+            agent("agent.1").open(uid).is_some()
+        });
+        std::fs::remove_dir_all(format!("/tmp/{folder}")).unwrap();
+        let (_, connection) = opened.expect("a socket of one's own");
+        assert!(!is_our_sshds(connection), "a test's, who is no sshd");
+        drop(listener);
+        assert!(!others, "another's");
+        assert_eq!(odd, [false; 4], "a file, a link, a socket that nobody listens at, nothing");
+        assert_eq!(wide, [false; 3], "a folder that others may enter");
+    }
+
+    #[test]
+    fn a_forebear_is_a_parent_or_one_of_its_own() {
+        let parent = nix::unistd::getppid().as_raw();
+        assert!(is_forebear(parent));
+        let grand = crate::process_stat::parent(parent).expect("a parent's parent");
+        assert_eq!(is_forebear(grand), grand > 1);
+        assert!(!is_forebear(std::process::id() as i32));
+        assert!(!is_forebear(0) && !is_forebear(-1));
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        assert!(!is_forebear(child.id() as i32));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -182,3 +182,49 @@ fn open_home(home: &Path, uid: u32) -> Result<i32, Errno> {
         Err(errno) => Err(errno),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::unix::fs::symlink;
+
+    /// What is opened: a folder's inode, or none.
+    fn home(path: &Path, uid: u32) -> Option<u64> {
+        match open_home(path, uid).expect("an answer") {
+            -1 => None,
+            // SAFETY: just opened, and nobody else's.
+            number => Some(nix::sys::stat::fstat(unsafe { OwnedFd::from_raw_fd(number) }).expect("fstat").st_ino),
+        }
+    }
+
+    #[test]
+    fn a_home_is_a_folder_and_through_a_link_only_the_users_own() {
+        let uid = nix::unistd::getuid().as_raw();
+        let top = std::env::temp_dir().join(format!("caplet-unit-home-{}", std::process::id()));
+        let real = top.join("real");
+        std::fs::create_dir_all(&real).unwrap();
+        std::fs::write(top.join("file"), "").unwrap();
+        symlink("real", top.join("link")).unwrap();
+        symlink("file", top.join("to-file")).unwrap();
+        symlink("loop", top.join("loop")).unwrap();
+        let found = |name: &str, uid| home(&top.join(name), uid);
+        let own = nix::sys::stat::stat(&real).unwrap().st_ino;
+        let seen = [found("real", uid), found("real", uid + 1), found("link", uid)];
+        let unseen = [
+            found("link", uid + 1),
+            found("file", uid),
+            found("to-file", uid),
+            found("loop", uid),
+            found("nothing", uid),
+            found("file/below", uid),
+            home(Path::new("/"), uid),
+            home(Path::new("/tmp"), uid),
+        ];
+        std::fs::remove_dir_all(&top).unwrap();
+        assert_eq!(seen, [Some(own); 3]);
+        assert_eq!(unseen, [None; 8]);
+        let endless = "x".repeat(300);
+        assert_eq!(home(&top.join(endless), uid), None, "a name that no kernel takes");
+    }
+}

@@ -113,10 +113,14 @@ pub fn account_state(name: &CStr) -> Option<(bool, bool)> {
     // SAFETY: one thread; the entry and its strings are read before the next call overwrites them.
     unsafe {
         let entry = libc::getspnam(name.as_ptr()).as_ref()?;
-        let locked = !entry.sp_pwdp.is_null() && CStr::from_ptr(entry.sp_pwdp).to_bytes().starts_with(b"!");
-        let today = libc::time(std::ptr::null_mut()) / 86_400;
-        Some((locked, entry.sp_expire >= 0 && entry.sp_expire <= today))
+        let password = if entry.sp_pwdp.is_null() { c"" } else { CStr::from_ptr(entry.sp_pwdp) };
+        Some(state_of(password, entry.sp_expire, libc::time(std::ptr::null_mut())))
     }
+}
+
+/// `expire`: the first day since 1970 on which the account is none, negative for never; as pam_unix(8) counts.
+fn state_of(password: &CStr, expire: i64, now: i64) -> (bool, bool) {
+    (password.to_bytes().starts_with(b"!"), expire >= 0 && expire <= now / 86_400)
 }
 
 #[cfg(test)]
@@ -128,5 +132,34 @@ mod tests {
         for unix in [0, 951_825_600, 1_802_678_400, 4_107_542_400] {
             assert_eq!(unix_time(local_time(unix)), unix);
         }
+    }
+
+    #[test]
+    fn an_account_is_locked_by_a_mark_and_expired_from_its_day_on() {
+        let day = 86_400;
+        assert_eq!(state_of(c"!$y$x", -1, 20_000 * day), (true, false));
+        assert_eq!(state_of(c"!", 20_001, 20_000 * day), (true, false));
+        assert_eq!(state_of(c"$y$!", 20_000, 20_000 * day - 1), (false, false));
+        assert_eq!(state_of(c"*", 20_000, 20_000 * day), (false, true));
+        assert_eq!(state_of(c"", 0, 5), (false, true));
+        assert_eq!(account_state(c"no such user, ever"), None);
+    }
+
+    #[test]
+    fn the_user_database_is_enumerated_from_the_first_to_the_last() {
+        for groups in [false, true] {
+            assert_eq!(enumerated_id_within(0, 0, groups), Some(0));
+            assert_eq!(enumerated_id_within(3_999_999_998, 3_999_999_999, groups), None);
+        }
+    }
+
+    #[test]
+    fn ids_are_what_was_asked_or_an_error() {
+        let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        assert_eq!(set_user(uid), Ok(()), "what they are already");
+        assert_eq!(set_group(gid), Ok(()));
+        assert_eq!(set_users(uid, u32::MAX, uid), Err(Errno::EINVAL));
+        assert_eq!(set_groups(u32::MAX, gid, gid), Err(Errno::EINVAL));
+        assert_eq!(as_asked(false), Err(Errno::EPERM));
     }
 }
