@@ -186,16 +186,12 @@ fn open_home(home: &Path, uid: u32) -> Result<i32, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{FromRawFd, OwnedFd};
     use std::os::unix::fs::symlink;
 
     /// What is opened: a folder's inode, or none.
     fn home(path: &Path, uid: u32) -> Option<u64> {
-        match open_home(path, uid).expect("an answer") {
-            -1 => None,
-            // SAFETY: just opened, and nobody else's.
-            number => Some(nix::sys::stat::fstat(unsafe { OwnedFd::from_raw_fd(number) }).expect("fstat").st_ino),
-        }
+        let opened = process::adopt(open_home(path, uid).expect("an answer"))?;
+        Some(nix::sys::stat::fstat(opened).expect("fstat").st_ino)
     }
 
     #[test]
