@@ -275,9 +275,9 @@ fn full_screen_programs_draw_and_quit() {
     }
 }
 
-/// Says the terminal's size whenever it is told of a new one.
+/// Says the terminal's size whenever it is told of a new one, also while it says the one before.
 const WINCH: &str = "import os, signal\n\
-    def said(*_): print(*reversed(os.get_terminal_size(0)), flush=True)\n\
+    def said(*_): os.write(1, b'%d %d\\n' % tuple(reversed(os.get_terminal_size(0))))\n\
     signal.signal(signal.SIGWINCH, said)\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n\
     print('wait' 'ing', flush=True)\n\
     while True: signal.pause()\n";
