@@ -26,6 +26,8 @@ pub struct Target {
     pub bounding: Option<CapSet>,
     pub securebits: u32,
     pub no_new_privs: bool,
+    /// What is executed next is not dumpable, as a setuid program is not: a core would hand over what it has read.
+    pub no_core: bool,
 }
 
 impl Target {
@@ -42,6 +44,7 @@ impl Target {
             // Nothing more can be made ambient, and uid 0, were it reached, would mean no capability.
             securebits: NOROOT | NOROOT_LOCKED | NO_CAP_AMBIENT_RAISE | NO_CAP_AMBIENT_RAISE_LOCKED,
             no_new_privs: true,
+            no_core: false,
         }
     }
 
@@ -57,6 +60,7 @@ impl Target {
             bounding: Some(caps),
             securebits: 0,
             no_new_privs: true,
+            no_core: false,
         }
     }
 }
@@ -73,6 +77,11 @@ pub fn become_target(target: &Target) -> Result<(), Error> {
         identity::set_supplementary_groups(groups).map_err(call("setgroups"))?;
     }
     identity::set_group(target.gid).map_err(call("setresgid"))?;
+    if target.no_core {
+        // exec makes it the effective one again, and takes that for a change of ids (kernel/cred.c, commit_creds).
+        // Until then its process opens nothing but the program and what that is interpreted by, both root's.
+        identity::set_file_group(other_than(target.gid)).map_err(call("setfsgid"))?;
+    }
     identity::set_user(target.uid).map_err(call("setresuid"))?;
     if target.no_new_privs {
         capability::set_no_new_privs().map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;
@@ -91,6 +100,12 @@ pub fn become_target(target: &Target) -> Result<(), Error> {
     capability::set_securebits(target.securebits).map_err(call("prctl(PR_SET_SECUREBITS)"))?;
     capability::set(sets(target.permitted, target.inheritable)).map_err(call("capset"))?;
     read_back(target)
+}
+
+/// A group that nobody is in: nogroup, as the kernel calls what it has no name for.
+fn other_than(gid: u32) -> u32 {
+    const OVERFLOW: u32 = 65534;
+    if gid == OVERFLOW { OVERFLOW - 1 } else { OVERFLOW }
 }
 
 /// Drops everything from the bounding set that is not in `keep`, capabilities that this program does not know

@@ -40,13 +40,14 @@ pub struct Inherited {
 const KEPT_IGNORED: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
 
 /// Limits that would break the helper's own work, raised as far as allowed until the command starts.
-const OUR_LIMITS: [u32; 8] = [
+const OUR_LIMITS: [u32; 9] = [
     libc::RLIMIT_FSIZE,
     libc::RLIMIT_NOFILE,
     libc::RLIMIT_AS,
     libc::RLIMIT_DATA,
     libc::RLIMIT_NPROC,
     libc::RLIMIT_CPU,
+    libc::RLIMIT_RTTIME,
     libc::RLIMIT_CORE,
     libc::RLIMIT_STACK,
 ];
@@ -206,6 +207,7 @@ mod tests {
             (libc::RLIMIT_NOFILE, (3, 256), (256, 256)),
             (libc::RLIMIT_NOFILE, (3, 10), (256, 256)),
             (libc::RLIMIT_CPU, (1, 2), (ALL, ALL)),
+            (libc::RLIMIT_RTTIME, (1, 1), (ALL, ALL)),
             (libc::RLIMIT_FSIZE, (0, 0), (ALL, ALL)),
             (libc::RLIMIT_NPROC, (1, 1), (ALL, ALL)),
         ] {

@@ -33,8 +33,8 @@ fn resource(name: &str) -> Option<u32> {
 pub struct Limits(Vec<(u32, u64, u64)>, Vec<u32>);
 
 impl Limits {
-    /// The caller's own, with the profile's over them.
-    pub fn of(inherited: &[(u32, u64, u64)], profile: &[Limit]) -> Result<Self, Error> {
+    /// The caller's own, with the profile's over them. `no_core`: no core, unless the profile says otherwise.
+    pub fn of(inherited: &[(u32, u64, u64)], profile: &[Limit], no_core: bool) -> Result<Self, Error> {
         let (mut limits, mut fixed) = (inherited.to_vec(), Vec::new());
         for limit in profile {
             let number = resource(limit.name)
@@ -42,6 +42,12 @@ impl Limits {
             limits.retain(|(r, _, _)| *r != number);
             limits.push((number, limit.soft, limit.hard));
             fixed.push(number);
+        }
+        if no_core && !fixed.contains(&libc::RLIMIT_CORE) {
+            let core = limits.iter_mut().find(|(resource, ..)| *resource == libc::RLIMIT_CORE);
+            // With just one byte a program in core_pattern is not started either (kernel: fs/coredump.c).
+            core.into_iter().for_each(|(_, soft, hard)| (*soft, *hard) = (1.min(*hard), 1.min(*hard)));
+            fixed.push(libc::RLIMIT_CORE);
         }
         Ok(Self(limits, fixed))
     }
@@ -105,7 +111,7 @@ mod tests {
     fn the_profiles_word_stands_over_the_callers_and_over_pams() {
         let profile = [Limit { name: "nproc", soft: 10, hard: 20 }];
         let inherited = [(libc::RLIMIT_CORE, 0, 5), (libc::RLIMIT_NPROC, 100, 200)];
-        let mut limits = Limits::of(&inherited, &profile).unwrap();
+        let mut limits = Limits::of(&inherited, &profile, false).unwrap();
         assert_eq!(limits.0, [(libc::RLIMIT_CORE, 0, 5), (libc::RLIMIT_NPROC, 10, 20)]);
         limits.take_over(libc::RLIMIT_NPROC, true, 1000).unwrap();
         limits.take_over(libc::RLIMIT_CORE, true, 7).unwrap();
@@ -115,6 +121,12 @@ mod tests {
             [(libc::RLIMIT_NPROC, 10, 20), (libc::RLIMIT_CORE, 7, 7)],
             "no soft one above its hard one"
         );
-        assert!(Limits::of(&[], &[Limit { name: "nonsense", soft: 0, hard: 0 }]).is_err());
+        let mut none = Limits::of(&inherited, &profile, true).unwrap();
+        none.take_over(libc::RLIMIT_CORE, true, 7).unwrap();
+        assert_eq!(none.0[0], (libc::RLIMIT_CORE, 1, 1), "nobody lets it dump");
+        let said = [Limit { name: "core", soft: 3, hard: 4 }];
+        assert_eq!(Limits::of(&inherited, &said, true).unwrap().0[1], (libc::RLIMIT_CORE, 3, 4), "but the policy");
+        assert_eq!(Limits::of(&[(libc::RLIMIT_CORE, 0, 0)], &[], true).unwrap().0, [(libc::RLIMIT_CORE, 0, 0)]);
+        assert!(Limits::of(&[], &[Limit { name: "nonsense", soft: 0, hard: 0 }], false).is_err());
     }
 }

@@ -145,8 +145,8 @@ impl Plan {
         }
         Ok(Self {
             target: target(grant, person, &groups),
-            limits: Limits::of(&inherited.limits, &profile.limits)?,
-            limits_outside: Limits::of(&inherited.limits, &[])?,
+            limits: Limits::of(&inherited.limits, &profile.limits, reads_for_another(grant))?,
+            limits_outside: Limits::of(&inherited.limits, &[], false)?,
             umask: Umask { mask: profile.umask.unwrap_or(inherited.umask), fixed: profile.umask.is_some() },
             groups,
             environment,
@@ -195,6 +195,7 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
         (Scope::Host, _) => {
             let target =
                 Target { groups: Some(groups.into()), ..Target::ambient(person.uid, person.gid, grant.caps()) };
+            let target = Target { no_core: reads_for_another(grant), ..target };
             match profile.no_new_privs {
                 true => target,
                 // Setuid programs must work whole or not at all: nothing is cut that they would miss.
@@ -202,6 +203,11 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
             }
         }
     }
+}
+
+/// Whether the policy's own commands hold real capabilities: what they read is theirs, and not the user's.
+fn reads_for_another(grant: &Grant) -> bool {
+    grant.profile().scope == Scope::Host && grant.command_path().is_some()
 }
 
 /// Whether the kernel's own word on refusals is read: where somebody asks why, and the policy says so.

@@ -17,6 +17,14 @@ pub fn started(pid: i32) -> Option<f64> {
     Some(ticks as f64 / per_second as f64)
 }
 
+/// The real user id of a process (proc_pid_status(5)).
+pub fn real_uid(pid: i32) -> Option<u32> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).ok()?;
+    // A name before it has its line ends escaped.
+    let status = String::from_utf8_lossy(&status);
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// The fields of `/proc/PID/stat` from the state on: the name before them can hold anything (CVE-2017-1000367).
 pub fn fields(pid: &str) -> Option<Vec<String>> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;

@@ -3,15 +3,24 @@
 
 use crate::cgroup;
 use crate::error::{Error, call};
+use crate::process_stat;
 use crate::sys::{Errno, mount, process};
 use caplet_policy::escape::parse_log_line;
 use nix::fcntl::{OFlag, open, openat};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::io::Seek;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 const FOLDER: &str = "/run/caplet";
+/// How long a command is from its start to its record's second line, at most: a guard gives up before.
+const SOON: f64 = 60.0;
+/// How often, and in milliseconds how long each time, a process waits for others' commands that it has killed.
+static FOR_OTHERS: AtomicU32 = AtomicU32::new(40);
+const PAUSE: u16 = 5;
 /// No start looks through more records than these for dead ones, besides those it meets on the way to its own place.
 const FEW: usize = 64;
 
@@ -41,8 +50,8 @@ impl Slot {
                 let name = format!("{uid}.{number}");
                 let Some(lock) = lock(&folder, &name)? else { continue };
                 let is_empty = fstat(&lock).map_err(call("fstat a session record"))?.st_size == 0;
-                // A dead session's cgroup is found by its record alone.
-                if is_empty || (also_dead && read_all(&lock).is_some_and(|text| without_cgroup(&text))) {
+                // What is left of a dead session is found by its record alone.
+                if is_empty || (also_dead && read_all(&lock).is_some_and(|text| emptied(&text))) {
                     let slot = Self { lock, folder, name, met, cgroup: None };
                     let emptied = nix::unistd::ftruncate(&slot.lock, 0).map_err(call("ftruncate a session record"));
                     emptied.inspect_err(|_| {
@@ -126,9 +135,9 @@ impl Dead<'_> {
         self.text.lines().next().unwrap_or_default()
     }
 
-    /// Kills whoever is left in its cgroup and takes that away; whether it is gone.
+    /// Kills what is left of it and takes its cgroup away; whether all is gone.
     pub fn empty(&self) -> bool {
-        without_cgroup(self.grant())
+        emptied(&self.text)
     }
 
     /// Takes it away.
@@ -181,6 +190,11 @@ impl Live {
         self.text.lines().nth(1).unwrap_or_default()
     }
 
+    /// The guard, or the main process.
+    pub fn process(&self, which: &str) -> Option<OwnedFd> {
+        Process::find(&line(&self.text, 1), which).map(|process| process.pidfd)
+    }
+
     /// Whether its guard still lives: the lock is its alone.
     pub fn is_held(&self) -> bool {
         matches!(process::try_lock(&self.file), Ok(false))
@@ -195,19 +209,69 @@ fn read_all(file: &OwnedFd) -> Option<String> {
     Some(text)
 }
 
-/// Takes the cgroup of a record away, if it has one; whether it is gone.
-fn without_cgroup(record: &str) -> bool {
-    cgroup_of(record).is_none_or(|(path, id)| cgroup::bury(&path, &id))
+/// Whether nothing is left of a dead session: its main process, and its cgroup, if it has one.
+fn emptied(record: &str) -> bool {
+    without_main(record) & cgroup_of(record).is_none_or(|(path, id)| cgroup::bury(&path, &id))
+}
+
+/// Kills a command in host scope, which its guard's death leaves alone with what it was granted, or PID 1 of an isolated
+/// session, which goes with its guard anyway; whether it is gone.
+fn without_main(record: &str) -> bool {
+    let Some(main) = Process::find(&line(record, 1), "main") else { return true };
+    // A record of another boot, where /run is a disk's, may name whom it will.
+    let uid = field(&line(record, 0), "uid").and_then(|uid| uid.parse().ok());
+    if main.up - main.started > SOON || uid.is_none() || process_stat::real_uid(main.pid) != uid {
+        return true;
+    }
+    let _ = process::pidfd_signal(&main.pidfd, libc::SIGKILL);
+    loop {
+        match poll(&mut [PollFd::new(main.pidfd.as_fd(), PollFlags::POLLIN)], PAUSE) {
+            Ok(1) => return true,
+            // A dead file server may keep it for ever, and so it holds up nobody for long.
+            _ if FOR_OTHERS.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() => return false,
+            _ => {}
+        }
+    }
+}
+
+/// A process that a record names.
+struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// When it began, and when it was written down, in seconds since boot.
+    started: f64,
+    up: f64,
+}
+
+impl Process {
+    /// `guard` or `main` of a record's second line. Whatever bears the number and is older than the line can be nobody
+    /// else.
+    fn find(running: &str, which: &str) -> Option<Self> {
+        let pid: i32 = field(running, which)?.parse().ok()?;
+        let up: f64 = field(running, "up")?.parse().ok()?;
+        let pidfd = process::pidfd_open(pid).ok()?;
+        let started = process_stat::started(pid)?;
+        (started <= up).then_some(Self { pid, pidfd, started, up })
+    }
+}
+
+/// A line of a record as the log has it: the second one has no event of its own.
+fn line(record: &str, number: usize) -> String {
+    let text = record.lines().nth(number).unwrap_or_default();
+    if number == 0 { text.to_owned() } else { format!("running {text}") }
+}
+
+/// A field of such a line.
+pub fn field(line: &str, name: &str) -> Option<String> {
+    let (_, fields) = parse_log_line(line)?;
+    let (_, value) = fields.into_iter().find(|(key, _)| key == name)?;
+    String::from_utf8(value).ok()
 }
 
 /// The cgroup that a record names, and its session's id.
 fn cgroup_of(record: &str) -> Option<(String, String)> {
-    let (_, fields) = record.lines().next().and_then(parse_log_line)?;
-    let text = |key: &str| {
-        let value = fields.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_slice())?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    };
-    Some((text("cgroup")?, text("id").unwrap_or_default()))
+    let grant = line(record, 0);
+    Some((field(&grant, "cgroup")?, field(&grant, "id").unwrap_or_default()))
 }
 
 /// The running sessions of a user, or of everybody.
@@ -425,10 +489,33 @@ mod tests {
         assert_eq!(cgroup_of(line), Some(("/user.slice/caplet-a".into(), "a".into())));
         for none in ["", "nonsense", "grant v=1 id=\"a\""] {
             assert_eq!(cgroup_of(none), None, "{none}");
-            assert!(without_cgroup(none));
+            assert!(emptied(none));
         }
         // One that is not named after its session is nobody's to kill.
-        assert!(without_cgroup("grant v=1 id=\"a\" cgroup=\"/\""));
+        assert!(emptied("grant v=1 id=\"a\" cgroup=\"/\""));
+    }
+
+    /// What a session leaves behind whose guard was killed, and nobody else: neither another user's, nor one that has the
+    /// number by now.
+    #[test]
+    fn a_dead_sessions_command_is_killed_and_no_other() {
+        let uid = nix::unistd::getuid().as_raw();
+        let mut child = std::process::Command::new("sleep").arg("99").spawn().unwrap();
+        let pid = child.id() as i32;
+        let started = process_stat::started(pid).unwrap();
+        let record = |uid: u32, up: f64| format!("grant v=1 id=\"a\" uid=\"{uid}\"\nguard=1 main={pid} up={up:.2}\n");
+        let mut lives = |record: &str| {
+            assert!(emptied(record), "{record}");
+            child.try_wait().unwrap().is_none()
+        };
+        assert!(lives(&record(uid + 1, started + 0.1)), "another user's");
+        assert!(lives(&record(uid, started - 1.0)), "it began later");
+        assert!(lives(&record(uid, started + 2.0 * SOON)), "it was there long before");
+        assert!(lives(&format!("grant v=1 id=\"a\" uid=\"{uid}\"\n")), "none is named");
+        assert!(lives(&format!("guard=1 main={pid} up={started}")), "nobody's");
+        assert!(!lives(&record(uid, started + 0.1)));
+        assert!(emptied(&record(uid, started + 0.1)), "it is gone");
+        child.wait().unwrap();
     }
 
     /// A session ends in the moment in which the next one opens its place: a lock on a file without a name would be a

@@ -2,13 +2,11 @@
 
 use crate::error::{Error, call};
 use crate::hygiene;
-use crate::process_stat::started;
-use crate::registry::{self, Live};
+use crate::registry;
 use crate::sys::process;
-use caplet_policy::escape::parse_log_line;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 /// How long an ended session is waited for, in milliseconds: a command has two seconds to go by itself.
 const PATIENCE: u16 = 10_000;
@@ -27,9 +25,9 @@ pub fn list() -> Result<(), Error> {
 /// Asks a session's guard to end it, and waits until it has: nothing inside needs to answer.
 pub fn end(id: &str) -> Result<(), Error> {
     let live = registry::live(whose())?;
-    let found = live.iter().find(|live| field(live.grant(), "id").as_deref() == Some(id));
+    let found = live.iter().find(|live| registry::field(live.grant(), "id").as_deref() == Some(id));
     let found = found.ok_or_else(|| Error::NoSession(id.into()))?;
-    let guard = process_of(found, "guard").ok_or_else(|| Error::NotYetRunning(id.into()))?;
+    let guard = found.process("guard").ok_or_else(|| Error::NotYetRunning(id.into()))?;
     process::pidfd_signal(&guard, libc::SIGTERM).map_err(call("pidfd_send_signal"))?;
     let _ = process::pidfd_signal(&guard, libc::SIGCONT);
     let mut over = [PollFd::new(guard.as_fd(), PollFlags::POLLIN)];
@@ -37,7 +35,7 @@ pub fn end(id: &str) -> Result<(), Error> {
         return Ok(());
     }
     // A frozen guard (cgroups(7), a subtree that is the user's) kills nobody: what it holds dies all the same.
-    if let Some(main) = process_of(found, "main") {
+    if let Some(main) = found.process("main") {
         let _ = process::pidfd_signal(&main, libc::SIGKILL);
         let _ = poll(&mut [PollFd::new(main.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE));
     }
@@ -50,20 +48,4 @@ pub fn end(id: &str) -> Result<(), Error> {
 fn whose() -> Option<u32> {
     let uid = nix::unistd::getuid();
     (!uid.is_root()).then(|| uid.as_raw())
-}
-
-fn field(line: &str, name: &str) -> Option<String> {
-    let (_, fields) = parse_log_line(line)?;
-    let (_, value) = fields.into_iter().find(|(key, _)| key == name)?;
-    String::from_utf8(value).ok()
-}
-
-/// The guard, or the main process. Its number was written down at `up`: whatever bears it and is older can be nobody
-/// else.
-fn process_of(live: &Live, which: &str) -> Option<OwnedFd> {
-    let running = format!("running {}", live.running());
-    let pid: i32 = field(&running, which)?.parse().ok()?;
-    let up: f64 = field(&running, "up")?.parse().ok()?;
-    let guard = process::pidfd_open(pid).ok()?;
-    (started(pid)? <= up).then_some(guard)
 }

@@ -68,6 +68,16 @@ impl Session {
         (ProcStatus::of(command)?.comm() != "caplet-helper").then_some(Self { relay, guard, init, command })
     }
 
+    /// The process of root's that has it judged again: asleep, beside the guard.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[track_caller]
+    pub fn watcher(&self) -> i32 {
+        let beside = children(self.relay).into_iter().find(|pid| *pid != self.guard && uid(*pid) == Some(0));
+        beside.unwrap_or_else(|| panic!("no watcher: {:?}", Tree(self.relay)))
+    }
+
     /// All of its pids that still run, zombies not counted.
     pub fn alive(&self) -> Vec<i32> {
         let mut pids = vec![self.relay, self.guard, self.init, self.command];

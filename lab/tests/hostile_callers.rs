@@ -1,8 +1,9 @@
 //! A caller who prepared everything: namespaces, mounts, links, limits, descriptors, names, user databases and file
 //! systems that do not answer. Rows of attacks.md, parts A, B and C, that no other file holds.
 
-use caplet_lab::{Lab, Output, SharedLab, need, shared, skip};
+use caplet_lab::{Lab, Output, ProcStatus, Session, SharedLab, need, shared, skip};
 use nix::sys::signal::Signal;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 static LAB: SharedLab = SharedLab::new();
@@ -27,6 +28,23 @@ scope = "host"
 caps = ["SYS_TIME"]
 commands = ["/usr/bin/date"]
 pam_account = false
+
+[profile.sums]
+users = ["*"]
+scope = "host"
+caps = ["DAC_READ_SEARCH"]
+accept_root_equivalent = true
+commands = ["/usr/bin/sha256sum"]
+pam_account = false
+
+[profile.dumps]
+users = ["*"]
+scope = "host"
+caps = ["DAC_READ_SEARCH"]
+accept_root_equivalent = true
+commands = ["/usr/bin/sha256sum"]
+limits = { core = "unlimited" }
+pam_account = false
 "#;
 
 fn machine() -> caplet_lab::Builder {
@@ -36,6 +54,7 @@ fn machine() -> caplet_lab::Builder {
         .file("/srv/scratch/keep", "", 0o666, "root")
         .file("/srv/scratch2/keep", "", 0o666, "root")
         .file("/srv/secret/tool", "#!/bin/sh\n", 0o755, "root")
+        .file("/srv/secret/grades", "alice 1, bob 6\n".repeat(99), 0o600, "root")
         .policy(POLICY)
 }
 
@@ -383,6 +402,44 @@ fn nothing_of_ours_is_written_into_a_descriptor_of_the_callers_that_means_someth
         let seen = lab.read("/home/alice/fds");
         assert!(!seen.contains("caplet") && !seen.contains("/run") && !seen.contains("/etc"), "{numbers}: {seen}");
         lab.root("rm /home/alice/fds");
+    }
+}
+
+/// A command of the policy's that reads what its user may not (here it prints sums alone) hands nothing over by a core: it
+/// is no more dumpable than a setuid program is, and neither is what it starts, whose limit nobody raises.
+#[test]
+fn no_core_hands_over_what_a_command_of_the_policys_has_read() {
+    let Some(lab) = lab() else { return };
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("core_pattern");
+    for (profile, words, dumpable) in [
+        ("sums", &["/usr/bin/sha256sum", "/srv/secret/grades", "-"][..], false),
+        // The policy's word on the limit leaves the first process what it is.
+        ("dumps", &["/usr/bin/sha256sum", "/srv/secret/grades", "-"], false),
+        ("real", &["cat"], true),
+    ] {
+        let folder = format!("/home/alice/core-{profile}");
+        lab.root(&format!("install -d -o alice {folder}")).expect_ok();
+        let line = "ulimit -c unlimited; exec caplet run --quiet -p \"$@\"";
+        let before = ["sh", "-c", line, "sh", profile, "--"];
+        let mut running = lab.task("alice", before.iter().chain(words)).cwd(&folder).stdin_open().spawn();
+        let command = Session::host(&running).command;
+        let proc = std::fs::metadata(format!("/proc/{command}/environ")).expect("its environment");
+        assert_eq!(proc.uid() != 0, dumpable, "{profile}");
+        let limits = std::fs::read_to_string(format!("/proc/{command}/limits")).expect("its limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("core");
+        let core: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+        assert_eq!(core, if profile == "sums" { ["1", "1"] } else { ["unlimited"; 2] }, "{profile}");
+        let status = ProcStatus::of(command).expect("its status");
+        assert_eq!(status.gids(), [lab.gid("alice"); 4], "{profile}: no other group is left for files");
+        let inside = *status.namespace_pids().last().expect("its number");
+        lab.sh("alice", &format!("kill -SEGV {inside}")).expect_ok();
+        running.wait();
+        let dumped = lab.root(&format!("ls -A {folder}")).out();
+        if dumpable {
+            assert_eq!(dumped.is_empty(), pattern.starts_with('|') || pattern.starts_with('/'), "{profile}: {pattern}");
+        } else {
+            assert_eq!(dumped, "", "{profile}");
+        }
     }
 }
 

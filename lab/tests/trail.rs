@@ -146,27 +146,38 @@ fn a_grant_has_its_end_also_after_everything_was_killed() {
     let grants =
         || lab.log().find("grant", &[]).into_iter().filter(|r| r.text().contains(": lost")).map(|r| r.field("id"));
     for profile in ["own", "real"] {
-        // The relay lives: it has the end written at once.
-        let (mut running, session) = start(profile);
-        Session::signal(session.guard, Signal::SIGKILL);
-        running.wait();
-        let id = grants().next_back().expect("a grant");
-        lab.log().wait("end", &[("id", &id), ("status", "lost"), ("user", "carol"), ("profile", profile)]);
+        // The relay lives, or the watcher: either has the end written at once, and what would go on killed.
+        for stopped in [None, Some("relay"), Some("watcher")] {
+            let (mut running, session) = start(profile);
+            match stopped {
+                Some("relay") => Session::signal(session.relay, Signal::SIGSTOP),
+                Some(_) => Session::signal(session.watcher(), Signal::SIGKILL),
+                None => {}
+            }
+            Session::signal(session.guard, Signal::SIGKILL);
+            let id = grants().next_back().expect("a grant");
+            lab.log().wait("end", &[("id", &id), ("status", "lost"), ("user", "carol"), ("profile", profile)]);
+            let over = |pid: i32| ProcStatus::of(pid).is_none_or(|status| status.state() == 'Z');
+            assert!(over(session.init) && over(session.command), "{profile}, {stopped:?}: it goes on");
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(session.relay), Signal::SIGCONT);
+            running.wait();
+            session.wait_end();
+        }
         // Nothing lives: whoever comes next finds it.
         let (mut running, session) = start(profile);
-        // The relay must not see the guard die, nor the guard the relay.
+        // Neither must see the guard die, nor the guard the relay.
         Session::signal(session.relay, Signal::SIGSTOP);
-        for pid in [session.guard, session.relay, session.init] {
+        for pid in [session.watcher(), session.guard, session.relay] {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
         }
         running.wait();
-        session.wait_end();
         let id = grants().next_back().expect("a grant");
         assert!(lab.log().find("end", &[("id", &id)]).is_empty());
         lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "own", "true"]).expect_ok();
         let end = lab.log().wait("end", &[("id", &id), ("status", "lost")]);
         assert_eq!(end.uid, 0);
         assert_eq!(lab.log().find("end", &[("id", &id)]).len(), 1);
+        session.wait_end();
     }
     let ours = format!("ls /run/caplet | grep -c '^{}[.]' || true", lab.uid("carol"));
     assert_eq!(lab.root(&ours).out(), "0");

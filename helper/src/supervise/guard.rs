@@ -131,14 +131,19 @@ pub fn run(
     drop(words);
     let (report, late) = match started {
         Ok(started) => {
-            let Over { report, used, by } = watch(&started, relay, watcher, children, lifetime);
+            let Over { report, used, by, watcher } = watch(&started, relay, watcher, children, lifetime);
             let status = match report {
                 Report::Signaled(signal) => format!("signal:{signal}"),
                 other => format!("exit:{}", other.code().unwrap_or(OURS)),
             };
             tracer.into_iter().for_each(trace::finish);
             drop(started.outgoing); // before anybody hears of the end
-            (report, ending.end(&status, Some(used), by.as_deref()))
+            let late = ending.end(&status, Some(used), by.as_deref());
+            // Who hears no such word takes it that this process was killed.
+            if let Some(watcher) = &watcher {
+                let _ = wire::send(watcher, report, None);
+            }
+            (report, late)
         }
         Err(error) => {
             let late = ending.end(&format!("failed:{}", error.code()), None, None);
@@ -238,6 +243,7 @@ struct Over {
     report: Report,
     used: Usage,
     by: Option<String>,
+    watcher: Option<OwnedFd>,
 }
 
 /// Until it is over.
@@ -270,7 +276,7 @@ fn watch(
     };
     loop {
         if let Some(report) = watch.reap() {
-            return Over { report, used: watch.used, by: watch.by };
+            return Over { report, used: watch.used, by: watch.by, watcher: watch.watcher };
         }
         watch.wait(signals.as_ref());
     }

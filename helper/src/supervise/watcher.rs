@@ -31,8 +31,11 @@ const AGAIN_SOON: u16 = 50;
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
 pub fn start(granted: Granted, judged_at: Duration, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
-        let mut watcher = Watcher { guard, keeper, port: None };
+        let mut watcher = Watcher { guard, keeper, port: None, is_alone: false };
         let _ = watcher.run(&granted, judged_at);
+        if watcher.is_alone {
+            watcher.sweep();
+        }
         if let Some(lan) = lan {
             watcher.unplug(lan);
         }
@@ -45,6 +48,8 @@ struct Watcher<'a> {
     keeper: Option<Keeper>,
     /// The session's in its network.
     port: Option<u32>,
+    /// The guard has ended without a word.
+    is_alone: bool,
 }
 
 /// The guard is gone, or the watcher cannot do its work: it ends.
@@ -99,6 +104,22 @@ impl Watcher<'_> {
         super::retire(keep).map_err(|_| Over)
     }
 
+    /// The guard was killed, whose command may go on (host scope), and whose `end` is not written: a fresh helper does
+    /// what it would have done. The relay has it done too, and is the user's.
+    fn sweep(&self) {
+        let Some(argv) = fresh_helper(["sweep".into()]) else { return };
+        // Until the kernel has taken its lock back.
+        let _ = poll(&mut [], AGAIN_SOON);
+        match process::fork() {
+            Ok(Fork::Child) => {
+                become_helper(&argv, &[]);
+                process::exit_now(crate::error::OURS)
+            }
+            Ok(Fork::Parent(child)) => drop(process::wait(Some(child), libc::WEXITED)),
+            Err(_) => become_helper(&argv, &[]),
+        }
+    }
+
     /// The session is over: a fresh helper takes its link away, and with the last one the network.
     fn unplug(&self, lan: &str) {
         let words = [Some(lan::VERB.into()), Some(lan.into()), self.port.map(|port| port.to_string().into())];
@@ -125,9 +146,14 @@ impl Watcher<'_> {
                     Ok(Some((Report::Ending(Cause::Hangup), _))) => {
                         self.keeper.take().iter().for_each(Keeper::restore);
                     }
+                    // Its last word.
+                    Ok(Some((report, _))) if report.code().is_some() => return Err(Over),
                     // It is still there: what it said, if anything, is read the next time.
                     Err(_) if !hung_up(&waits[0]) => drop(poll(&mut [], AGAIN_SOON)),
-                    _ => return Err(Over),
+                    _ => {
+                        self.is_alone = true;
+                        return Err(Over);
+                    }
                 }
             }
         }

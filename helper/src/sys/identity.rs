@@ -37,6 +37,16 @@ pub fn set_groups(real: u32, effective: u32, saved: u32) -> Result<(), Errno> {
     as_asked([now.real, now.effective, now.saved].map(|id| id.as_raw()) == [real, effective, saved])
 }
 
+/// The group id by which files are opened (setfsgid(2)); the call itself never says that it failed.
+pub fn set_file_group(gid: u32) -> Result<(), Errno> {
+    // SAFETY: plain numbers; the second call changes nothing, and says what is.
+    let now = unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsgid, u32::MAX)
+    };
+    as_asked(now as u32 == gid)
+}
+
 /// The supplementary groups.
 pub fn set_supplementary_groups(groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: the kernel reads `groups.len()` ids from a slice that lives through the call.
