@@ -19,7 +19,7 @@ fn each_risky_grant_is_warned_of() {
     let Some(lab) = lab() else { return };
     lab.root("mknod /dev/lab-disk b 7 200");
     let host = |rest: &str| profile(&format!("scope = \"host\"\npam_account = false\n{rest}"));
-    let cases: [(String, &str); 22] = [
+    let cases: [(String, &str); 24] = [
         ("[profile.r]\nusers = [\"*\"]\n".into(), "everybody, also system accounts, is let in here"),
         ("[profile.r]\nusers = [\"*\"]\nlogin = true\n".into(), "everybody, also system accounts, logs in here"),
         (profile("user = \"root\"\nlogin = true"), "login as uid 0"),
@@ -31,6 +31,8 @@ fn each_risky_grant_is_warned_of() {
         ),
         (host("caps = [\"DAC_READ_SEARCH\"]\naccept_root_equivalent = true"), "DAC_READ_SEARCH is as good as root"),
         (host("may_add = [\"PERFMON\", \"BPF\"]\naccept_root_equivalent = true"), "BPF is as good as root"),
+        (host("caps = [\"PERFMON\"]"), "PERFMON copies what any process has on its stack"),
+        (profile("hide = [\"/srv/none-yet\"]"), "hide: /srv/none-yet is not there"),
         (host("may_add = [\"ALL\"]\naccept_root_equivalent = true"), "every capability of the machine: this is root"),
         (host("caps = [\"SYS_NICE\"]\ncommands = [\"/usr/bin/vim\"]"), "whatever /usr/bin/vim starts inherits"),
         (host("caps = [\"SYS_NICE\"]\ncommands = [\"/usr/bin/less\"]"), "whatever /usr/bin/less starts inherits"),
@@ -97,6 +99,12 @@ fn what_lies_around_the_policy_is_looked_at() {
             "mount --bind /usr/libexec/caplet /usr/libexec/caplet; mount -o remount,bind,nosuid /usr/libexec/caplet",
             "umount /usr/libexec/caplet",
             "mounted nosuid",
+            false,
+        ),
+        (
+            "mkdir -p /srv/staff/bob; usermod -d /srv/staff/bob bob",
+            "usermod -d /home/bob bob; rm -r /srv/staff",
+            "homes are also in /srv/staff",
             false,
         ),
         (

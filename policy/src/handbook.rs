@@ -75,7 +75,7 @@ table! {
     DAC_READ_SEARCH | "read any file; list and search any directory; open_by_handle_at; linkat with AT_EMPTY_PATH" | partial | partial | "reads password hashes, private keys and tokens and can leave a chroot by file handle; handle as yes" | no | "cat /etc/shadow";
     FOWNER | "chmod, utime, setfattr, setfacl and chattr on files of others; delete in sticky directories; O_NOATIME" | partial | yes | "chmod 666 /etc/shadow, then write it" | yes | "chmod 644 /var/log/app.log";
     FSETID | "keep setuid and setgid bits when a file is written or chowned; set setgid with a foreign group" | partial | partial | "a binary made in a writable setgid directory becomes setgid to that directory group" | yes | "chmod g+s shared/prog";
-    KILL | "send a signal to any process (kill, pkill, pidfd_send_signal)" | full | no | "only denial of service: any daemon or session can be stopped" | yes | "kill -HUP 1234";
+    KILL | "send a signal to any process (kill, pkill, pidfd_send_signal)" | full | no | "denial of service: any daemon or session can be stopped, a session's guard too" | yes | "kill -HUP 1234";
     SETGID | "setgid; setgroups; set any gid in SCM_CREDENTIALS; write a multi-entry gid_map" | partial | yes | "join group shadow, disk, docker or sudo" | yes | "setpriv --regid 42 --clear-groups id";
     SETUID | "setuid family; set any uid in SCM_CREDENTIALS; write a multi-entry uid_map" | partial | yes | "become uid 0: root-owned files are writable even with no_new_privs; without it the next exec gives every bounded capability" | yes | "setpriv --reuid 0 sh";
     SETPCAP | "drop from the bounding set; add a bounded capability to the inheritable set; change securebits" | full | partial | "with no_new_privs nothing; without it feeds files that carry inheritable bits and makes setuid programs keep capabilities across setuid" | yes | "capsh --drop=cap_sys_admin --";
@@ -108,7 +108,7 @@ table! {
     WAKE_ALARM | "timers that wake the system (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)" | none | no | "none" | no | "-";
     BLOCK_SUSPEND | "EPOLLWAKEUP; /sys/power/wake_lock" | none | no | "prevents suspend" | no | "-";
     AUDIT_READ | "join the audit multicast group" | none | no | "reads audit records of all users" | no | "-";
-    PERFMON | "system-wide and kernel perf_event_open (perf top, perf stat -a); tracing BPF together with CAP_BPF; GPU counters" | none | partial | "samples kernel and other users; with CAP_BPF reads kernel memory" | no | "perf stat -a sleep 1";
+    PERFMON | "system-wide and kernel perf_event_open (perf top, perf stat -a); tracing BPF together with CAP_BPF; GPU counters" | none | partial | "samples the kernel and everybody, stacks with passwords and keys included; with CAP_BPF reads kernel memory" | no | "perf stat -a sleep 1";
     BPF | "bpf maps, program load and BTF; most program types also need CAP_NET_ADMIN or CAP_PERFMON" | none | partial | "large verifier attack surface; with CAP_PERFMON reads kernel memory; a BPF token (6.9) is the ns-aware exception" | no | "bpftool prog list";
     CHECKPOINT_RESTORE | "choose pids (clone3 set_tid, ns_last_pid); read map_files; PR_SET_MM exe link" | partial | no | "own pid namespace only in a child userns; map_files needs the initial userns" | no | "criu dump -t 1234";
 }

@@ -3,7 +3,7 @@
 use super::{nss, ownership};
 use crate::installed;
 use crate::messages::Trouble;
-use caplet_policy::document::{Document, Kind, Lan, Profile, Subject, UserMode};
+use caplet_policy::document::{Document, Kind, Lan, Profile, Scope, Subject, UserMode};
 use caplet_policy::subids::{Range, Unusable};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
@@ -26,6 +26,8 @@ pub fn troubles(document: Option<&Document>) -> Vec<Trouble> {
     login_shell(&mut texts);
     pam(document, &mut texts);
     texts.extend(subordinate_ids(document));
+    texts.extend(document.into_iter().flat_map(hidden));
+    texts.extend(document.and_then(homes));
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     for lan in document.iter().flat_map(|document| &document.networks) {
         network(lan, &routes, &mut texts);
@@ -114,6 +116,58 @@ fn pam(document: Option<&Document>, texts: &mut Vec<String>) {
     }
 }
 
+/// What is to be hidden and is not there: who has a session by the time it is made will see it.
+fn hidden(document: &Document) -> Vec<String> {
+    let mut paths: Vec<&String> = document.profiles.iter().flat_map(|profile| &profile.hide).collect();
+    paths.sort();
+    paths.dedup();
+    let missing = paths.into_iter().filter(|path| fs::symlink_metadata(path).is_err());
+    missing
+        .map(|path| format!("hide: {path} is not there: sessions that begin before it is made will see it"))
+        .collect()
+}
+
+/// Homes that sessions of others show: an isolated one lays over `/home`, `/root` and the folder that its own home is in.
+fn homes(document: &Document) -> Option<String> {
+    if document.profiles.iter().all(|profile| profile.scope == Scope::Host) {
+        return None;
+    }
+    let accounts = nss::ask("getent", &["passwd"]).ok().flatten()?;
+    let (folders, all) = folders_of_homes(&accounts);
+    let hides = |folder: &str, path: &String| Path::new(folder).starts_with(path);
+    let is_hidden = |folder: &str| document.profiles.iter().any(|p| p.hide.iter().any(|path| hides(folder, path)));
+    let open: Vec<&str> =
+        folders.iter().map(String::as_str).filter(|folder| Path::new(folder).is_dir() && !is_hidden(folder)).collect();
+    // One folder of everybody's is laid over in each session, but for those that hold more than homes.
+    let is_seen = all > 1 || open.iter().any(|folder| SHARED.contains(folder));
+    (!open.is_empty() && is_seen).then(|| {
+        let open = open.join(", ");
+        format!("homes are also in {open}: isolated sessions of people with a home elsewhere see them, where hide does not name them")
+    })
+}
+
+/// Folders that no session lays over, though homes may be in them: the likelier ones of the helper's list.
+const SHARED: [&str; 5] = ["/srv", "/opt", "/mnt", "/media", "/var"];
+/// login.defs(5): from here on accounts are people's; the last one is `nobody`.
+const PEOPLE: std::ops::Range<u32> = 1000..65_534;
+
+/// The folders of people's homes but `/home`, and how many there are with it.
+fn folders_of_homes(accounts: &str) -> (Vec<String>, usize) {
+    let folder = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_person = fields.get(2)?.parse().is_ok_and(|uid| PEOPLE.contains(&uid));
+        let home = Path::new(fields.get(5)?);
+        let folder = if home.starts_with("/home") { Path::new("/home") } else { home.parent()? };
+        (is_person && home.is_absolute() && folder != Path::new("/")).then(|| folder.display().to_string())
+    };
+    let mut folders: Vec<String> = accounts.lines().filter_map(folder).collect();
+    folders.sort();
+    folders.dedup();
+    let all = folders.len();
+    folders.retain(|folder| folder != "/home");
+    (folders, all)
+}
+
 /// What is wrong with the nodes that a profile shows.
 pub fn devices(profile: &Profile) -> Vec<String> {
     let mut texts = Vec::new();
@@ -183,5 +237,20 @@ fn ids_of(profile: &Profile, texts: &mut Vec<String>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_where_people_have_them() {
+        let accounts = "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/var/www:/bin/false\nnobody:x:65534:65534::/:/bin/false\n\
+                        a:x:1000:100::/home/a:/bin/sh\nb:x:1001:100::/home/new/b:/bin/sh\nodd:x:1002\n\
+                        c:x:1003:100::/srv/staff/c:/bin/sh\nd:x:1004:100::/srv/staff/d:/bin/sh\ne:x:1005:100::relative:/x\n";
+        assert_eq!(folders_of_homes(accounts), (vec!["/srv/staff".into()], 2));
+        assert_eq!(folders_of_homes("a:x:1000:100::/homes/a:/bin/sh\n"), (vec!["/homes".into()], 1));
+        assert_eq!(folders_of_homes("a:x:1000:100::/a:/bin/sh\n"), (vec![], 0));
     }
 }

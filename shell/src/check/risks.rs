@@ -188,6 +188,12 @@ fn host(profile: &Profile, texts: &mut Vec<String>) {
             texts.push(format!("{cap} is as good as root: {}", entry(cap).how));
         }
     }
+    if reach != CapSet::KNOWN && reach.minus(as_root).iter().any(|cap| cap.name() == "PERFMON") {
+        texts.push(
+            "PERFMON copies what any process has on its stack, root's passwords and keys too: for people who may know them"
+                .into(),
+        );
+    }
     if reach.is_empty() {
         return;
     }
