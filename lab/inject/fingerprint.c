@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -61,6 +62,7 @@ int main(void) {
                                   "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/self/timerslack_ns",
                                   "/proc/self/oom_score_adj"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) printf("%s: %s", files[i], read_all(files[i]));
+    printf("dumpable %d\n", prctl(PR_GET_DUMPABLE));
     int links = 0;
     for (char *c = read_all("/proc/net/dev"); *c; c++) links += *c == ':';
     printf("links %d\n", links);

@@ -149,27 +149,27 @@ fn a_grant_has_its_end_also_after_everything_was_killed() {
         // The relay lives, or the watcher: either has the end written at once, and what would go on killed.
         for stopped in [None, Some("relay"), Some("watcher")] {
             let (mut running, session) = start(profile);
-            match stopped {
-                Some("relay") => Session::signal(session.relay, Signal::SIGSTOP),
-                Some(_) => Session::signal(session.watcher(), Signal::SIGKILL),
-                None => {}
-            }
+            let sleeper = match stopped {
+                Some("relay") => Some(session.relay),
+                Some(_) => Some(session.watcher()),
+                None => None,
+            };
+            sleeper.iter().for_each(|pid| Session::signal(*pid, Signal::SIGSTOP));
             Session::signal(session.guard, Signal::SIGKILL);
             let id = grants().next_back().expect("a grant");
             lab.log().wait("end", &[("id", &id), ("status", "lost"), ("user", "carol"), ("profile", profile)]);
             let over = |pid: i32| ProcStatus::of(pid).is_none_or(|status| status.state() == 'Z');
             assert!(over(session.init) && over(session.command), "{profile}, {stopped:?}: it goes on");
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(session.relay), Signal::SIGCONT);
+            sleeper.iter().for_each(|pid| Session::signal(*pid, Signal::SIGCONT));
             running.wait();
             session.wait_end();
         }
         // Nothing lives: whoever comes next finds it.
         let (mut running, session) = start(profile);
-        // Neither must see the guard die, nor the guard the relay.
-        Session::signal(session.relay, Signal::SIGSTOP);
-        for pid in [session.watcher(), session.guard, session.relay] {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        // Neither must see the guard die, nor the guard one of them.
+        let beside = [session.relay, session.watcher()];
+        beside.iter().for_each(|pid| Session::signal(*pid, Signal::SIGSTOP));
+        [session.guard].iter().chain(&beside).for_each(|pid| Session::signal(*pid, Signal::SIGKILL));
         running.wait();
         let id = grants().next_back().expect("a grant");
         assert!(lab.log().find("end", &[("id", &id)]).is_empty());
