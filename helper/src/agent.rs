@@ -85,9 +85,13 @@ pub fn is_our_sshds(connection: OwnedFd) -> bool {
     let exe = format!("/proc/{listener}/exe");
     let program = std::fs::read_link(&exe).ok();
     let name = program.as_deref().and_then(Path::file_name).map(OsStr::as_bytes).unwrap_or_default();
+    std::fs::metadata(&exe).is_ok_and(|meta| is_sshd(name, meta.uid(), meta.mode())) && is_forebear(listener)
+}
+
+/// Whether a program of that name, owner and mode is one of sshd's own: a user may call theirs what they will.
+fn is_sshd(name: &[u8], owner: u32, mode: u32) -> bool {
     let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
-    let is_roots = std::fs::metadata(&exe).is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o022 == 0);
-    SSHD.contains(&name) && is_roots && is_forebear(listener)
+    SSHD.contains(&name) && owner == 0 && mode & 0o022 == 0
 }
 
 fn is_forebear(pid: i32) -> bool {
@@ -165,6 +169,19 @@ mod tests {
         assert!(!others, "another's");
         assert_eq!(odd, [false; 4], "a file, a link, a socket that nobody listens at, nothing");
         assert_eq!(wide, [false; 3], "a folder that others may enter");
+    }
+
+    #[test]
+    fn an_sshd_is_roots_and_nobody_elses_to_write() {
+        for name in ["sshd", "sshd-session", "sshd (deleted)", "sshd-session (deleted)"] {
+            assert!(is_sshd(name.as_bytes(), 0, 0o100755), "{name}");
+        }
+        for name in ["", "bash", "sshd2", "(deleted)", "sshd (deleted) (deleted)", "dropbear"] {
+            assert!(!is_sshd(name.as_bytes(), 0, 0o100755), "{name}");
+        }
+        for (owner, mode) in [(1001, 0o100755), (0, 0o100775), (0, 0o100757), (1001, 0o100777)] {
+            assert!(!is_sshd(b"sshd", owner, mode), "{owner} {mode:o}");
+        }
     }
 
     #[test]
