@@ -195,7 +195,7 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
         (Scope::Host, _) => {
             let target =
                 Target { groups: Some(groups.into()), ..Target::ambient(person.uid, person.gid, grant.caps()) };
-            let target = Target { no_core: reads_for_another(grant), ..target };
+            let target = if reads_for_another(grant) { without_core(target) } else { target };
             match profile.no_new_privs {
                 true => target,
                 // Setuid programs must work whole or not at all: nothing is cut that they would miss.
@@ -203,6 +203,14 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
             }
         }
     }
+}
+
+/// The primary group among the others: since Linux 6.16 exec looks for the effective one among those that the process is in,
+/// for files as well, and takes all capabilities from one that is not (in_group_p, security/commoncap.c).
+fn without_core(mut target: Target) -> Target {
+    let gid = target.gid;
+    target.groups.iter_mut().filter(|groups| !groups.contains(&gid)).for_each(|groups| groups.push(gid));
+    Target { no_core: true, ..target }
 }
 
 /// Whether the policy's own commands hold real capabilities: what they read is theirs, and not the user's.

@@ -7,7 +7,7 @@ use crate::process_stat;
 use crate::sys::{Errno, mount, process};
 use caplet_policy::escape::parse_log_line;
 use nix::fcntl::{OFlag, open, openat};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::io::Seek;
@@ -147,9 +147,9 @@ impl Dead<'_> {
 }
 
 /// The records of sessions whose guard was killed: among the first few, so that a start does not cost more the more
-/// sessions there are; or among `all`.
-pub fn dead(folder: &OwnedFd, all: bool) -> Result<Vec<Dead<'_>>, Error> {
-    Ok(names(folder, if all { usize::MAX } else { FEW })?.into_iter().filter_map(|n| take_dead(folder, n)).collect())
+/// sessions there are; or among `all`. One is open at a time.
+pub fn dead(folder: &OwnedFd, all: bool) -> Result<impl Iterator<Item = Dead<'_>>, Error> {
+    Ok(names(folder, if all { usize::MAX } else { FEW })?.into_iter().filter_map(|name| take_dead(folder, name)))
 }
 
 /// The first so many records.
@@ -192,7 +192,7 @@ impl Live {
 
     /// The guard, or the main process.
     pub fn process(&self, which: &str) -> Option<OwnedFd> {
-        Process::find(&line(&self.text, 1), which).map(|process| process.pidfd)
+        Process::find(&line(&self.text, 1), which).ok().flatten().map(|process| process.pidfd)
     }
 
     /// Whether its guard still lives: the lock is its alone.
@@ -217,11 +217,19 @@ fn emptied(record: &str) -> bool {
 /// Kills a command in host scope, which its guard's death leaves alone with what it was granted, or PID 1 of an isolated
 /// session, which goes with its guard anyway; whether it is gone.
 fn without_main(record: &str) -> bool {
-    let Some(main) = Process::find(&line(record, 1), "main") else { return true };
+    let main = match Process::find(&line(record, 1), "main") {
+        Ok(Some(main)) => main,
+        gone => return gone.is_ok(),
+    };
     // A record of another boot, where /run is a disk's, may name whom it will.
-    let uid = field(&line(record, 0), "uid").and_then(|uid| uid.parse().ok());
-    if main.up - main.started > SOON || uid.is_none() || process_stat::real_uid(main.pid) != uid {
+    if main.up - main.started > SOON {
         return true;
+    }
+    // Nor is one killed that has become another user (a setuid program, where the profile lets those work): as long as it
+    // runs its record stays.
+    let uid = field(&line(record, 0), "uid").and_then(|uid| uid.parse().ok());
+    if uid.is_none() || process_stat::real_uid(main.pid) != uid {
+        return false;
     }
     let _ = process::pidfd_signal(&main.pidfd, libc::SIGKILL);
     loop {
@@ -245,13 +253,21 @@ struct Process {
 
 impl Process {
     /// `guard` or `main` of a record's second line. Whatever bears the number and is older than the line can be nobody
-    /// else.
-    fn find(running: &str, which: &str) -> Option<Self> {
-        let pid: i32 = field(running, which)?.parse().ok()?;
-        let up: f64 = field(running, "up")?.parse().ok()?;
-        let pidfd = process::pidfd_open(pid).ok()?;
-        let started = process_stat::started(pid)?;
-        (started <= up).then_some(Self { pid, pidfd, started, up })
+    /// else. `None`: it is gone, or none is named. An error: nobody knows.
+    fn find(running: &str, which: &str) -> Result<Option<Self>, Errno> {
+        let number = || field(running, which)?.parse().ok();
+        let up = || field(running, "up")?.parse().ok();
+        let (Some(pid), Some(up)) = (number(), up()) else { return Ok(None) };
+        let pidfd = match process::pidfd_open(pid) {
+            Err(Errno::ESRCH) => return Ok(None),
+            opened => opened?,
+        };
+        match process_stat::started(pid) {
+            Some(started) if started <= up => Ok(Some(Self { pid, pidfd, started, up })),
+            Some(_) => Ok(None),
+            None if poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1) => Ok(None),
+            None => Err(Errno::ESRCH),
+        }
     }
 }
 
@@ -444,14 +460,14 @@ mod tests {
         slot.record("running pid=1\n").unwrap();
         assert_eq!(live_in(&run.1, Some(7)).unwrap()[0].running(), "running pid=1");
         assert!(is_full_in(&run.1, 7, 1) && !is_full_in(&run.1, 7, 2) && is_full_in(&run.1, 70, 1));
-        assert_eq!(dead(&run.1, true).unwrap().len(), 0);
+        assert_eq!(dead(&run.1, true).unwrap().count(), 0);
         // The guard is killed.
         drop(slot);
         assert!(!all[0].is_held());
         drop(all); // asking took the lock
         assert!(!is_full_in(&run.1, 7, 1));
         assert_eq!((grants(Some(7)).len(), grants(Some(70)).len()), (0, 1));
-        let mut left = dead(&run.1, true).unwrap();
+        let mut left: Vec<Dead<'_>> = dead(&run.1, true).unwrap().collect();
         assert_eq!(left.len(), 1);
         let left = left.remove(0);
         assert!(left.empty(), "it has no cgroup");
@@ -469,9 +485,9 @@ mod tests {
         for number in 0..70 {
             run.killed(&format!("8.{number}"), "grant id=a\n");
         }
-        assert_eq!(dead(&run.1, true).unwrap().len(), 70);
+        assert_eq!(dead(&run.1, true).unwrap().count(), 70);
         assert_eq!(names(&run.1, 5).unwrap().len(), 5);
-        assert!((FEW - 1..=FEW).contains(&dead(&run.1, false).unwrap().len()), "an empty one may be among the few");
+        assert!((FEW - 1..=FEW).contains(&dead(&run.1, false).unwrap().count()), "an empty one may be among the few");
         let mut found = networks(&run.1).unwrap();
         found.sort();
         assert_eq!(found, ["lab", "x"]);
@@ -505,14 +521,13 @@ mod tests {
         let started = process_stat::started(pid).unwrap();
         let record = |uid: u32, up: f64| format!("grant v=1 id=\"a\" uid=\"{uid}\"\nguard=1 main={pid} up={up:.2}\n");
         let mut lives = |record: &str| {
-            assert!(emptied(record), "{record}");
+            assert_eq!(emptied(record), !record.contains(&format!("uid=\"{}\"", uid + 1)), "{record}");
             child.try_wait().unwrap().is_none()
         };
         assert!(lives(&record(uid + 1, started + 0.1)), "another user's");
         assert!(lives(&record(uid, started - 1.0)), "it began later");
         assert!(lives(&record(uid, started + 2.0 * SOON)), "it was there long before");
         assert!(lives(&format!("grant v=1 id=\"a\" uid=\"{uid}\"\n")), "none is named");
-        assert!(lives(&format!("guard=1 main={pid} up={started}")), "nobody's");
         assert!(!lives(&record(uid, started + 0.1)));
         assert!(emptied(&record(uid, started + 0.1)), "it is gone");
         child.wait().unwrap();

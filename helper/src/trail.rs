@@ -138,7 +138,7 @@ fn open_as_root() -> Result<Journal, Error> {
 pub fn sweep() -> Result<(), Error> {
     let mut journal = open_as_root()?;
     let folder = registry::folder()?;
-    registry::dead(&folder, true)?.into_iter().for_each(|dead| bury(&mut journal, dead));
+    registry::dead(&folder, true)?.for_each(|dead| bury(&mut journal, dead));
     Ok(())
 }
 
@@ -202,7 +202,7 @@ impl Recorded {
         let slot = match borrowed {
             true => {
                 let folder = registry::folder()?;
-                registry::dead(&folder, false)?.into_iter().for_each(|dead| bury(&mut journal, dead));
+                registry::dead(&folder, false)?.for_each(|dead| bury(&mut journal, dead));
                 // What is left of a network stands in nobody's way.
                 let _ = lan::sweep(&folder);
                 let mut slot = Slot::take(person.uid, profile.max_sessions)?;

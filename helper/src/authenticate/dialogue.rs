@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How long a person may take for an answer, as sudo's `passwd_timeout`.
 const TO_TYPE: Duration = Duration::from_secs(300);
 /// How long modules may be silent: some wait for a telephone.
-const TO_THINK: Duration = Duration::from_secs(120);
+pub const TO_THINK: Duration = Duration::from_secs(120);
 /// How long they have once the person wants to stop: a fail delay is not to be cut short.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(10);
 /// How long a message may wait for somebody to read it, in milliseconds.

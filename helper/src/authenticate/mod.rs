@@ -21,6 +21,7 @@ use caplet_policy::document::{Auth, Profile};
 use caplet_policy::escape::for_terminal;
 use caplet_policy::judge::Grant;
 use caplet_policy::request::Request;
+pub use dialogue::TO_THINK;
 use dialogue::{Dialogue, Outcome, Process, Source};
 use process::Order;
 use std::os::fd::{BorrowedFd, OwnedFd};

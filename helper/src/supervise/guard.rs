@@ -5,6 +5,7 @@
 use super::terminal::Outer;
 use super::trace;
 use super::wire::{self, Cause, Report};
+use crate::authenticate::TO_THINK;
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
 use crate::cgroup;
@@ -25,10 +26,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
+use std::cell::Cell;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
-/// From the judgement to the command, at most: longer than its watcher may take, and all that is waited for.
+/// From the judgement to the command, at most, but for what PAM's session takes: longer than its watcher may take, and all
+/// that is waited for.
 const TO_RUN: Duration = Duration::from_secs(30);
 /// How long a command has after it was asked to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -95,7 +98,13 @@ pub fn run(
             let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
         })?;
         let told = wire::send(relay, Report::Started, Some(&started.pidfd)).map_err(wire::untold("tell the relay"));
-        let surround = || ending.changes(relay)?.iter().try_for_each(|change| surround(&started, change));
+        let waited = Cell::new(Duration::ZERO);
+        let surround = || {
+            let since = process::boot_time();
+            let changes = ending.changes(relay)?;
+            waited.set(process::boot_time().saturating_sub(since).min(TO_THINK));
+            changes.iter().try_for_each(|change| surround(&started, change))
+        };
         let run = || {
             // The relay has given root up, and the watcher all that is the caller's: who fails in that fails before.
             wire::wait_for(relay, Report::Go)?;
@@ -106,7 +115,7 @@ pub fn run(
             watcher.as_ref().map_or(Ok(()), |w| wire::wait_for(w, Report::Go)).map_err(ready)?;
             // Whoever can freeze the caller's cgroup could, until it was left, keep this start for when it is granted no
             // more: what the watcher has said of that meanwhile is heard only once the command runs.
-            if watcher.is_some() && process::boot_time().saturating_sub(judged_at) > TO_RUN {
+            if watcher.is_some() && process::boot_time().saturating_sub(judged_at) > TO_RUN + waited.get() {
                 return Err(Error::NotAsGranted(format!("its start stood still for more than {} s", TO_RUN.as_secs())));
             }
             // Before PID 1 makes the command, which is then recorded from its first breath.

@@ -92,7 +92,10 @@ impl Watcher<'_> {
                 Some(Verdict::Account) => Cause::Account,
                 None => Cause::Unjudged,
             };
-            wire::send(self.guard, Report::Ending(cause), None).map_err(|_| Over)?;
+            wire::send(self.guard, Report::Ending(cause), None).map_err(|_| {
+                self.is_alone = true;
+                Over
+            })?;
             failures = 0;
         }
     }
@@ -115,7 +118,7 @@ impl Watcher<'_> {
                 become_helper(&argv, &[]);
                 process::exit_now(crate::error::OURS)
             }
-            Ok(Fork::Parent(child)) => drop(process::wait(Some(child), libc::WEXITED)),
+            Ok(Fork::Parent(_)) => {} // it may wait for the log
             Err(_) => become_helper(&argv, &[]),
         }
     }

@@ -7,6 +7,7 @@ use caplet_policy::document::{Document, Kind, Lan, Profile, Scope, Subject, User
 use caplet_policy::subids::{Range, Unusable};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -121,7 +122,8 @@ fn hidden(document: &Document) -> Vec<String> {
     let mut paths: Vec<&String> = document.profiles.iter().flat_map(|profile| &profile.hide).collect();
     paths.sort();
     paths.dedup();
-    let missing = paths.into_iter().filter(|path| fs::symlink_metadata(path).is_err());
+    let is_missing = |path: &&String| fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let missing = paths.into_iter().filter(is_missing);
     missing
         .map(|path| format!("hide: {path} is not there: sessions that begin before it is made will see it"))
         .collect()
