@@ -205,8 +205,8 @@ fn target(grant: &Grant, person: &Person, groups: &[u32]) -> Target {
     }
 }
 
-/// The primary group among the others: since Linux 6.16 exec looks for the effective one among those that the process is in,
-/// for files as well, and takes all capabilities from one that is not (in_group_p, security/commoncap.c).
+/// The primary group among the others: newer kernels (seen with 6.18) look at exec for the effective one among those that the
+/// process is in for files, and take all capabilities where it is not (in_group_p, security/commoncap.c).
 fn without_core(mut target: Target) -> Target {
     let gid = target.gid;
     target.groups.iter_mut().filter(|groups| !groups.contains(&gid)).for_each(|groups| groups.push(gid));

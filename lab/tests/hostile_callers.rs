@@ -37,6 +37,15 @@ accept_root_equivalent = true
 commands = ["/usr/bin/sha256sum"]
 pam_account = false
 
+[profile.alone]
+users = ["*"]
+scope = "host"
+caps = ["DAC_READ_SEARCH"]
+accept_root_equivalent = true
+commands = ["/usr/bin/sha256sum"]
+groups_keep = []
+pam_account = false
+
 [profile.dumps]
 users = ["*"]
 scope = "host"
@@ -406,7 +415,7 @@ fn nothing_of_ours_is_written_into_a_descriptor_of_the_callers_that_means_someth
 }
 
 /// A command of the policy's that reads what its user may not (here it prints sums alone) hands nothing over by a core: it
-/// is no more dumpable than a setuid program is, and neither is what it starts, whose limit nobody raises.
+/// is no more dumpable than a setuid program is, and nobody raises the limit, which what it starts has too.
 #[test]
 fn no_core_hands_over_what_a_command_of_the_policys_has_read() {
     // A machine of its own: others look for cores.
@@ -415,6 +424,8 @@ fn no_core_hands_over_what_a_command_of_the_policys_has_read() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("core_pattern");
     for (profile, words, dumpable) in [
         ("sums", &["/usr/bin/sha256sum", "/srv/secret/grades", "-"][..], false),
+        // Of no group but the primary one, which is then asked for at exec.
+        ("alone", &["/usr/bin/sha256sum", "/srv/secret/grades", "-"], false),
         // The policy's word on the limit leaves the first process what it is.
         ("dumps", &["/usr/bin/sha256sum", "/srv/secret/grades", "-"], false),
         ("real", &["cat"], true),
@@ -430,9 +441,11 @@ fn no_core_hands_over_what_a_command_of_the_policys_has_read() {
         let limits = std::fs::read_to_string(format!("/proc/{command}/limits")).expect("its limits");
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("core");
         let core: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
-        assert_eq!(core, if profile == "sums" { ["1", "1"] } else { ["unlimited"; 2] }, "{profile}");
+        assert_eq!(core, if ["sums", "alone"].contains(&profile) { ["1", "1"] } else { ["unlimited"; 2] }, "{profile}");
         let status = ProcStatus::of(command).expect("its status");
         assert_eq!(status.gids(), [lab.gid("alice"); 4], "{profile}: no other group is left for files");
+        let caps = if profile == "real" { 1 << 23 } else { 1 << 2 };
+        assert_eq!((status.caps().effective, status.caps().ambient), (caps, caps), "{profile}");
         let inside = *status.namespace_pids().last().expect("its number");
         lab.sh("alice", &format!("kill -SEGV {inside}")).expect_ok();
         running.wait();

@@ -116,7 +116,9 @@ pub fn run(
             // Whoever can freeze the caller's cgroup could, until it was left, keep this start for when it is granted no
             // more: what the watcher has said of that meanwhile is heard only once the command runs.
             if watcher.is_some() && process::boot_time().saturating_sub(judged_at) > TO_RUN + waited.get() {
-                return Err(Error::NotAsGranted(format!("its start stood still for more than {} s", TO_RUN.as_secs())));
+                let seconds = TO_RUN.as_secs();
+                let what = format!("its start stood still for more than {seconds} s; give the command again");
+                return Err(Error::NotAsGranted(what));
             }
             // Before PID 1 makes the command, which is then recorded from its first breath.
             tracer.iter().for_each(|line| trace::attach(line, started.pid));
