@@ -64,7 +64,7 @@ bench: build
 picture: build
 	@lab/as-root.sh env CAPLET_BUILD="$(CURDIR)/target/release" PATH="$(PATH)" lab/cargo.sh run -q -p caplet-lab --example picture -- docs/session.svg
 
-# Never overwrites a policy or a PAM file. As root the helper gets its setuid bit.
+# Never overwrites a policy or a PAM file, nor the mode of a folder. As root the helper gets its setuid bit.
 install: build install-files
 
 # What goes where: also the packages are made of this, in their own DESTDIR. HELPER_MODE: the mode of the helper.
@@ -73,7 +73,8 @@ HELPER_MODE ?= $(if $(filter 0,$(shell id -u)),4755,0755)
 SHARE = $(DESTDIR)$(PREFIX)/share
 ZSH_COMPLETIONS = zsh/$(if $(filter debian,$(PAM_FAMILY)),vendor-completions,site-functions)
 install-files:
-	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(LIBEXECDIR)" "$(DESTDIR)/etc/caplet/policy.d" "$(DESTDIR)/etc/pam.d"
+	for folder in $(BINDIR) $(LIBEXECDIR) /etc/caplet /etc/caplet/policy.d /etc/pam.d; do \
+	[ -d "$(DESTDIR)$$folder" ] || install -d "$(DESTDIR)$$folder" || exit 1; done
 	install -m 0755 $(BUILD)/caplet "$(DESTDIR)$(BINDIR)/caplet"
 	ln -sf caplet "$(DESTDIR)$(BINDIR)/caplet-shell"
 	install -m $(HELPER_MODE) $(BUILD)/caplet-helper "$(DESTDIR)$(LIBEXECDIR)/caplet-helper"

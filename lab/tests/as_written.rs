@@ -59,7 +59,7 @@ const OTHERWISE: &[(&str, How)] = &[
         Elsewhere("packaging/tests/rpm.sh", "dnf_ install /t/"),
     ),
     (
-        "cat > /etc/caplet/policy.d/20-course.toml <<'END'",
+        "install -m 640 /dev/stdin /etc/caplet/policy.d/20-course.toml <<'END'",
         Elsewhere("lab/tests/course.rs", "A login shell for a course"),
     ),
     ("ssh -t HOST caplet run -p passwd passwd", Elsewhere("lab/tests/course.rs", "caplet run -p passwd passwd")),

@@ -19,9 +19,15 @@ fn the_page_works_as_it_is_written() {
     need!("ssh", "/usr/sbin/sshd", "passwd");
     let lab = Lab::new().user("alice", &["students"]).user("dora", &[]).policy("");
     let lab = lab.file("/etc/ssh/sshd_config", SSHD, 0o600, "root");
-    // There is no systemd here: the reload is what its unit does.
-    let reload = "#!/bin/sh\n[ \"$*\" = 'reload ssh' ] && kill -HUP \"$(cat /run/lab-sshd.pid)\"\n";
-    let lab = lab.file("/usr/local/bin/systemctl", reload, 0o755, "root");
+    // There is no systemd here: the reload is what its unit does, and a mask is a link.
+    let systemctl = r#"#!/bin/sh
+case $* in
+'reload ssh') kill -HUP "$(cat /run/lab-sshd.pid)" ;;
+'mask user@5001.service') mkdir -p /etc/systemd/system && ln -s /dev/null "/etc/systemd/system/$2" ;;
+*) exit 1 ;;
+esac
+"#;
+    let lab = lab.file("/usr/local/bin/systemctl", systemctl, 0o755, "root");
     let lab = lab.file("/usr/share/doc/caplet/examples/sshd-caplet.conf", DROP_IN, 0o644, "root");
     let Some(lab) = lab.start() else { return };
     lab.root(

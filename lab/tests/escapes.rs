@@ -52,11 +52,26 @@ fn own_lab(profile: &str, sshd: &str) -> Option<Lab> {
 
 /// What the doctor found, one line each.
 fn doctor(lab: &Lab) -> BTreeSet<String> {
+    with_mends(lab).into_iter().map(|(found, _)| found).collect()
+}
+
+/// The same, with the line that mends it.
+fn with_mends(lab: &Lab) -> Vec<(String, String)> {
     let out = lab.sh("root", "caplet doctor --json");
     let report: serde_json::Value = serde_json::from_str(&out.out()).unwrap_or_else(|e| panic!("{e}: {out}"));
     assert!(report["users"].as_array().is_some_and(|users| users.iter().any(|user| user == "student")), "{out}");
-    let text = |finding: &serde_json::Value| finding["found"].as_str().expect("a text").to_owned();
-    report["findings"].as_array().expect("a list").iter().map(text).collect()
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    report["findings"].as_array().expect("a list").iter().map(|f| (text(&f["found"]), text(&f["mend"]))).collect()
+}
+
+/// What the doctor names goes by the line that it says, typed by root.
+fn named_and_mended(lab: &Lab, what: &str) {
+    let named = with_mends(lab);
+    let mends: Vec<&String> = named.iter().filter(|(found, _)| found.contains(what)).map(|(_, mend)| mend).collect();
+    assert_eq!(mends.len(), 1, "{what}: {named:?}");
+    lab.root(mends[0]).expect_ok();
+    let named = doctor(lab);
+    assert!(!named.iter().any(|found| found.contains(what)), "{what}: {} does not help: {named:?}", mends[0]);
 }
 
 /// Everything that a command said.
@@ -296,7 +311,10 @@ fn d4_other_ways_in_that_meet_the_login_shell_stay_inside() {
     lab.root("echo /usr/bin/caplet-shell >>/etc/shells");
     let screen = su(&lab, &["su", "-s", "/bin/sh", "student", "-c", PROBE]);
     assert!(Inside::of(&screen).is_outside(&lab));
-    assert!(doctor(&lab).contains("/usr/bin/caplet-shell stands in /etc/shells"));
+    named_and_mended(&lab, "/usr/bin/caplet-shell stands in /etc/shells");
+    // By the folder's other name both it and an account are the same.
+    lab.root("echo /bin/caplet-shell >>/etc/shells; usermod -s /bin/caplet-shell student").expect_ok();
+    named_and_mended(&lab, "/bin/caplet-shell stands in /etc/shells");
 }
 
 /// 4, the second half: ways in that run no login shell at all. From inside none can be opened; that they are open to
@@ -335,11 +353,28 @@ fn d4_ways_in_without_a_login_shell_are_the_doctors_to_name() {
         assert!(Inside::of(&lab.read(&path)).is_outside(&lab), "{name}");
     }
     drop(daemons);
-    // The doctor's own lines close them.
-    lab.root("echo root >/etc/cron.allow; echo root >/etc/at.allow");
-    assert!(!names("crontab is installed") && !names("at is installed"));
+    // The doctor's own lines close them, also for what was left before.
+    lab.task("student", ["at", "now", "+", "2", "days"]).stdin("id\n").run().expect_ok();
+    named_and_mended(&lab, "crontab is installed");
+    named_and_mended(&lab, "at is installed");
+    named_and_mended(&lab, "student has a table of cron's");
+    named_and_mended(&lab, "student has jobs of at's: 2");
+    assert_eq!(lab.root("ls -A /var/spool/cron/crontabs; ls -A /var/spool/cron/atjobs | grep -v SEQ; true").out(), "");
+    for file in ["/etc/cron.allow", "/etc/at.allow"] {
+        assert!(!names(file));
+        lab.root(&format!("echo student >>{file}"));
+        named_and_mended(&lab, &format!("student is in {file}"));
+    }
     assert_ne!(lab.task("student", ["crontab", "-"]).stdin("@reboot id\n").run().code(), 0);
     assert_ne!(lab.task("student", ["at", "now"]).stdin("id\n").run().code(), 0);
+
+    // PID 1's user manager, where the machine has one; what it does is lab/kernels/systemd-inside.sh's to show.
+    lab.root(
+        "mkdir -p /usr/lib/systemd/system; touch /usr/lib/systemd/system/user@.service; \
+         echo 'session optional pam_systemd.so' >>/etc/pam.d/sshd",
+    );
+    named_and_mended(&lab, "a user manager (systemd --user) starts at each login of: student");
+    lab.root("sed -i '$d' /etc/pam.d/sshd");
 
     // The rest needs what is not on every machine, and is looked for in the files that switch it on.
     for (line, name, undo) in [

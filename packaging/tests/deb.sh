@@ -108,6 +108,9 @@ echo "== removal"
 has "is refused while alice has the shell" "could not log in any more: alice" dpkg -r caplet
 has "also by apt" "could not log in any more: alice" apt-get -y remove caplet
 is "and login works still" course login 'echo $CAPLET_PROFILE'
+usermod -s /bin/caplet-shell alice
+has "also by its other path" "could not log in any more: alice" dpkg -r caplet
+usermod -s /usr/bin/caplet-shell alice
 CAPLET_REMOVE=yes dpkg -r caplet >/dev/null || fail "it can be removed all the same"
 [ ! -e /usr/bin/caplet-shell ] || fail "it was removed"
 is "root still comes in as alice" alice su -s /bin/sh alice -c 'id -un'

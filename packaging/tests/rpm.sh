@@ -114,11 +114,16 @@ is "login after the reinstallation" course in_tree su - alice -c 'echo $CAPLET_P
 echo "== erase"
 has "is refused while alice has the shell" "could not log in any more: alice" rpm_ -e caplet
 is "and login works still" course in_tree su - alice -c 'echo $CAPLET_PROFILE'
+in_tree usermod -s /bin/caplet-shell alice
+has "also by its other path" "could not log in any more: alice" rpm_ -e caplet
+in_tree usermod -s /usr/bin/caplet-shell alice
 CAPLET_REMOVE=yes rpm_ -e caplet || fail "it can be erased all the same"
 [ ! -e $tree/usr/bin/caplet-shell ] || fail "it was erased"
 in_tree usermod -s /bin/bash alice
+printf /bin/lab-last >>$tree/etc/shells
 rpm_ -i "$new"
 is "it stands in /etc/shells again" 1 grep -cx /usr/bin/caplet-shell $tree/etc/shells
+is "beside a last line that had no end" 1 grep -cx /bin/lab-last $tree/etc/shells
 echo '# edited here' >>$tree/etc/caplet/policy.toml
 rpm_ -e caplet || fail "erase"
 [ -e $tree/etc/caplet/policy.toml.rpmsave ] || fail "the edited policy is kept as .rpmsave"

@@ -62,6 +62,7 @@ impl Finding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub name: String,
+    pub uid: String,
     pub gid: String,
 }
 
@@ -79,7 +80,7 @@ pub fn run(user: Option<&str>, json: bool) -> ExitCode {
         }
     };
     let accounts = match user {
-        None => accounts(&passwd, &installed::login_shell().display().to_string()),
+        None => accounts(&passwd, installed::is_login_shell),
         Some(user) => match check::ask("getent", &["passwd", "--", user]) {
             Ok(Some(line)) => line.lines().filter_map(account).take(1).collect(),
             _ => {
@@ -95,7 +96,7 @@ pub fn run(user: Option<&str>, json: bool) -> ExitCode {
     let text = if json {
         let findings: Vec<Value> = findings.iter().map(Finding::to_json).collect();
         let users: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
-        format!("{:#}\n", json!({ "clean": !bad, "users": users, "findings": findings }))
+        messages::json(&format!("{:#}", json!({ "clean": !bad, "users": users, "findings": findings })))
     } else {
         page(&findings, accounts.len())
     };
@@ -140,11 +141,12 @@ fn page(findings: &[Finding], accounts: usize) -> String {
 fn account(line: &str) -> Option<Account> {
     let mut fields = line.split(':');
     let name = fields.next().filter(|name| !name.is_empty())?;
-    Some(Account { name: name.to_owned(), gid: fields.nth(2)?.to_owned() })
+    let (uid, gid) = (fields.nth(1)?.to_owned(), fields.next()?.to_owned());
+    Some(Account { name: name.to_owned(), uid, gid })
 }
 
-fn accounts(passwd: &str, shell: &str) -> Vec<Account> {
-    passwd.lines().filter(|line| line.rsplit(':').next() == Some(shell)).filter_map(account).collect()
+fn accounts(passwd: &str, is_ours: impl Fn(&str) -> bool) -> Vec<Account> {
+    passwd.lines().filter(|line| line.rsplit(':').next().is_some_and(&is_ours)).filter_map(account).collect()
 }
 
 #[cfg(test)]
@@ -154,7 +156,8 @@ mod tests {
     #[test]
     fn accounts_are_those_with_exactly_that_shell() {
         let passwd = "root:x:0:0::/root:/bin/bash\na:x:1:7::/home/a:/usr/bin/caplet-shell\nb:x:2:8::/h:/x/usr/bin/caplet-shell\n";
-        assert_eq!(accounts(passwd, "/usr/bin/caplet-shell"), [Account { name: "a".into(), gid: "7".into() }]);
+        let one = Account { name: "a".into(), uid: "1".into(), gid: "7".into() };
+        assert_eq!(accounts(passwd, |shell| shell == "/usr/bin/caplet-shell"), [one]);
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn to_json(caps: CapSet) -> String {
             "example": if e.example == "-" { Value::Null } else { e.example.into() },
         })
     };
-    format!("{:#}\n", Value::Array(caps.iter().map(row).collect()))
+    messages::json(&format!("{:#}", Value::Array(caps.iter().map(row).collect())))
 }
 
 #[cfg(test)]

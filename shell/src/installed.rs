@@ -20,6 +20,9 @@ const LIBEXECDIR: &str = match option_env!("CAPLET_LIBEXECDIR") {
 /// The helper's file name and its `argv[0]`.
 pub const HELPER: &str = "caplet-helper";
 
+/// The login shell's file name.
+const LOGIN_SHELL: &str = "caplet-shell";
+
 /// The policy's folder.
 pub const POLICY: &str = "/etc/caplet";
 
@@ -48,7 +51,18 @@ pub fn helper_at_rest() -> PathBuf {
 
 /// The installed login shell: this program under another name.
 pub fn login_shell() -> PathBuf {
-    Path::new(BINDIR).join("caplet-shell")
+    Path::new(BINDIR).join(LOGIN_SHELL)
+}
+
+/// Whether passwd(5) or shells(5) mean the login shell by that path, which may lead by another one of its folder's names
+/// (`/bin` is `/usr/bin` on most machines).
+pub fn is_login_shell(path: &str) -> bool {
+    let (path, own) = (Path::new(path), login_shell());
+    if path == own {
+        return true;
+    }
+    let folder = |path: &Path| path.parent().and_then(|folder| folder.canonicalize().ok());
+    path.is_absolute() && path.file_name() == own.file_name() && folder(path).is_some_and(|f| Some(f) == folder(&own))
 }
 
 /// The file that would be the helper in a build tree: the one beside this program, wherever it was really
@@ -65,4 +79,24 @@ pub fn helper_beside() -> Option<PathBuf> {
 /// inside a session the helper has no power.
 pub fn session_profile() -> Option<OsString> {
     std::env::var_os("CAPLET_PROFILE").filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_login_shell_is_known_by_any_path_of_its_folder() {
+        let link = std::env::temp_dir().join(format!("caplet-unit-bin-{}", std::process::id()));
+        std::os::unix::fs::symlink(BINDIR, &link).expect("a link");
+        let by = |name: &str| link.join(name).display().to_string();
+        assert!(is_login_shell(&by("caplet-shell")) && is_login_shell(&format!("{BINDIR}/caplet-shell")));
+        assert!(is_login_shell(&format!("{BINDIR}/../bin/caplet-shell")));
+        for other in
+            [by("caplet"), by("nowhere/caplet-shell"), "/caplet-shell".into(), "caplet-shell".into(), String::new()]
+        {
+            assert!(!is_login_shell(&other), "{other}");
+        }
+        std::fs::remove_file(link).expect("no link");
+    }
 }

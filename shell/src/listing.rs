@@ -52,7 +52,7 @@ pub fn show(json: bool, policy: Option<OsString>) -> ExitCode {
         Ok(Some(own)) => {
             let none = own.profiles.is_empty();
             let code = if json {
-                messages::print(&format!("{:#}\n", own.to_json()), NO)
+                messages::print(&messages::json(&format!("{:#}", own.to_json())), NO)
             } else if none {
                 tell(&Trouble::NoProfile);
                 if let Some(contact) = own.contact {

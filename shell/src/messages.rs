@@ -565,3 +565,39 @@ pub fn print(text: &str, unwritten: u8) -> ExitCode {
         }
     }
 }
+
+/// JSON to be printed. It leaves DEL, C1 controls and bidirectional marks as they are, and a terminal may obey them:
+/// they are written as JSON's own escapes, and no string changes by it. Outside of strings there is only ASCII.
+pub fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        let mut bytes = [0; 4];
+        let one = c.encode_utf8(&mut bytes);
+        // A line feed is layout: within a string it is an escape already.
+        if matches!(c, '\n' | ' '..='~') || for_terminal(one.as_bytes()) == *one {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    #[test]
+    fn json_means_the_same_when_it_is_harmless() {
+        let text = "é 中 \u{9b} \u{7f} \u{202e} \u{e0041} \u{1f600} \u{1b} \n \" \\ \u{e31}";
+        let value = json!({ "text": text, "of": [1] });
+        for written in [value.to_string(), format!("{value:#}")] {
+            let safe = super::json(&written);
+            assert_eq!(serde_json::from_str::<Value>(&safe).expect("JSON"), value);
+            assert!(safe.contains("é 中 \\u009b \\u007f \\u202e \\udb40\\udc41 \u{1f600} \\u001b \\n"), "{safe}");
+            assert_eq!(safe.lines().count(), written.lines().count());
+        }
+    }
+}

@@ -39,7 +39,10 @@ pub fn show(json: bool) -> ExitCode {
             let processes = Processes::read();
             let now = Timestamp::now();
             let text = match json {
-                true => format!("{:#}\n", Value::from_iter(sessions.iter().map(|s| s.to_json(&processes, now)))),
+                true => {
+                    let value = Value::from_iter(sessions.iter().map(|s| s.to_json(&processes, now)));
+                    messages::json(&format!("{value:#}"))
+                }
                 false if sessions.is_empty() => String::new(),
                 false => table(&sessions, &processes, now, &TimeZone::system()),
             };

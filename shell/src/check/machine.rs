@@ -197,10 +197,12 @@ fn login_shell(texts: &mut Vec<String>) {
         let line = accounts.lines().find(|line| line.split(':').next() == Some(user))?;
         line.rsplit(':').next().map(str::to_owned)
     };
-    let has_users = accounts.lines().any(|line| line.rsplit(':').next() == Some(&name));
+    let has_users = accounts.lines().any(|line| line.rsplit(':').next().is_some_and(installed::is_login_shell));
     let administrators: Vec<String> = ADMINISTRATORS.iter().flat_map(|group| nss::members(group)).collect();
-    let other =
-        |user: &String| shell_of(user).is_some_and(|s| s != name && !s.ends_with("nologin") && !s.ends_with("false"));
+    let other = |user: &String| {
+        shell_of(user)
+            .is_some_and(|s| !installed::is_login_shell(&s) && !s.ends_with("nologin") && !s.ends_with("false"))
+    };
     if has_users && !administrators.is_empty() && !administrators.iter().any(other) {
         texts.push(format!(
             "every administrator has {name} as login shell: a faulty policy would lock all of them out; leave one with another shell"

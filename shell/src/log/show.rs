@@ -2,6 +2,7 @@
 
 use super::trust::Record;
 use super::{Entry, Origin};
+use crate::messages;
 use crate::quoting::word;
 use caplet_policy::escape::{for_terminal, parse_log_command};
 use jiff::tz::TimeZone;
@@ -88,7 +89,7 @@ pub fn json(entry: &Entry, record: Option<&Record>, zone: &TimeZone) -> String {
     }
     let time = entry.time.display_with_offset(zone.to_offset(entry.time));
     object.insert("time".into(), time.to_string().into());
-    harmless(&Value::Object(object).to_string()) + "\n"
+    messages::json(&Value::Object(object).to_string())
 }
 
 /// Numbers are numbers where they parse as one.
@@ -99,23 +100,6 @@ fn field(key: &str, value: &str) -> Value {
         _ => None,
     };
     number.map_or_else(|| value.into(), Value::Number)
-}
-
-/// JSON leaves DEL, C1 controls and bidirectional marks as they are, and a terminal may obey them: they are written as
-/// JSON's own escapes, and no string changes by it. Outside of strings there is only ASCII.
-fn harmless(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        let mut bytes = [0; 4];
-        let text = c.encode_utf8(&mut bytes);
-        if matches!(c, ' '..='~') || for_terminal(text.as_bytes()) == *text {
-            out.push(c);
-        } else {
-            let mut units = [0; 2];
-            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -224,14 +208,5 @@ mod tests {
             let value: Value = serde_json::from_str(&both(&line).1).expect("JSON");
             assert_eq!(value["uid"], odd);
         }
-    }
-
-    #[test]
-    fn json_means_the_same_when_it_is_harmless() {
-        let text = "é 中 \u{9b} \u{7f} \u{202e} \u{e0041} \u{1f600} \u{1b} \" \\ \u{e31}";
-        let json = Value::from(text).to_string();
-        let safe = harmless(&json);
-        assert_eq!(serde_json::from_str::<Value>(&safe).expect("JSON"), text);
-        assert!(safe.contains("é 中 \\u009b \\u007f \\u202e \\udb40\\udc41 \u{1f600} \\u001b"), "{safe}");
     }
 }

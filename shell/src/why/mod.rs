@@ -25,7 +25,7 @@ mod watcher;
 use crate::cli;
 use crate::front::start_helper;
 use crate::installed::session_profile;
-use crate::messages::{FAILURE, Trouble, tell, why, write_stderr};
+use crate::messages::{self, FAILURE, Trouble, tell, why, write_stderr};
 use advice::Advice;
 use caplet_policy::request::{Request, Start};
 use kernel::Trace;
@@ -71,7 +71,7 @@ pub fn run(request: &Request, json: bool) -> ExitCode {
             let mut advice = Advice { inside, ..Advice::of(request) };
             let lines = if json { Vec::new() } else { explain::lines(&report, &mut advice) };
             match json {
-                true => write_stderr(&format!("{}\n", explain::to_json(&report, &mut advice))),
+                true => write_stderr(&messages::json(&explain::to_json(&report, &mut advice).to_string())),
                 false if lines.is_empty() && report.code == 0 && !request.quiet => tell(&"nothing was refused"),
                 false => lines.iter().for_each(|line| tell(line)),
             }
