@@ -2,10 +2,11 @@
 //! process has AT_SECURE = 0, so the loader's variables would be honoured: facts.md 3.1, row 13).
 
 use crate::caller::Person;
-use caplet_policy::document::Scope;
+use caplet_policy::document::{Profile, Scope};
 use caplet_policy::judge::Grant;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// Where commands of a reset environment are looked up, as in sudo's `secure_path`.
 pub const SECURE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,6 +46,10 @@ impl Environment {
                 built.add(name, value);
             }
             built.set("PATH", with_system_folders(built.get("PATH")));
+            // What a login set it to: editors and pagers start it for a line, and inside it starts nothing.
+            if built.get("SHELL").is_some_and(is_ours) {
+                built.set("SHELL", shell(profile, person));
+            }
         }
         for (name, value) in &profile.env_set {
             built.set(name, value);
@@ -86,6 +91,19 @@ impl Environment {
         self.0.retain(|(n, _)| n != name.as_bytes());
         self.0.push((name.into(), value.as_ref().as_bytes().into()));
     }
+}
+
+/// The policy's shell, else the user's own; never caplet itself, which would ask for a session again.
+pub fn shell(profile: &Profile, person: &Person) -> PathBuf {
+    let own = match &profile.shell {
+        Some(shell) => PathBuf::from(shell),
+        None => person.shell.clone(),
+    };
+    if is_ours(own.as_os_str()) || !own.is_absolute() { PathBuf::from("/bin/bash") } else { own }
+}
+
+fn is_ours(shell: &OsStr) -> bool {
+    Path::new(shell).file_name().is_some_and(|name| name.as_bytes().starts_with(b"caplet"))
 }
 
 fn is_kept(name: &[u8], value: &[u8], keep: &[String]) -> bool {
@@ -147,6 +165,14 @@ mod tests {
             built.offer(entry.as_bytes());
         }
         assert_eq!(texts(&built), [before, vec!["NEW=pam".into()]].concat());
+    }
+
+    #[test]
+    fn the_login_shell_is_none_inside() {
+        for (own, inside) in [("/usr/bin/caplet-shell", "/bin/zsh"), ("/bin/fish", "/bin/fish"), ("", "")] {
+            assert_eq!(built("", &[&format!("SHELL={own}")]).get("SHELL"), Some(OsStr::new(inside)));
+        }
+        assert_eq!(built("", &[]).get("SHELL"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::agent::Agent;
 use crate::caller::{Moment, Person};
 use crate::capset::Target;
 use crate::command::{self, Program};
-use crate::environment::Environment;
+use crate::environment::{Environment, shell};
 use crate::error::{Error, NOT_FOUND, call};
 use crate::hygiene::{Inherited, Power};
 use crate::idmap::Maps;
@@ -304,16 +304,6 @@ fn flag(name: &str, value: impl Into<OsString>) -> OsString {
 fn strings(words: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, Error> {
     let word = |word: OsString| CString::new(word.into_vec()).map_err(|_| call("exec")(nix::errno::Errno::EINVAL));
     words.into_iter().map(word).collect()
-}
-
-/// The policy's shell, else the user's own; never caplet itself, which would ask for a session again.
-fn shell(profile: &Profile, person: &Person) -> PathBuf {
-    let own = match &profile.shell {
-        Some(shell) => PathBuf::from(shell),
-        None => person.shell.clone(),
-    };
-    let is_ours = own.file_name().is_some_and(|name| name.to_string_lossy().starts_with("caplet"));
-    if is_ours || !own.is_absolute() { PathBuf::from("/bin/bash") } else { own }
 }
 
 /// The front end's file: the installed one, or the neighbour in a build tree.

@@ -205,6 +205,8 @@ fn a_request_of_ones_own_over_ssh_is_one_session_and_not_two() {
     let Some(lab) = lab() else { return };
     let out = ssh(lab, "alice", "caplet run --quiet --cap-add NET_ADMIN -- cat /proc/self/status");
     assert!(out.expect_ok().out().contains("CapEff:\t00000000a80435fb"));
+    // What an editor inside starts for a line is no login shell.
+    assert_eq!(ssh(lab, "alice", "caplet run --quiet printenv SHELL").expect_ok().out(), "/bin/bash");
     let out = ssh(lab, "alice", "caplet run -p netlab --cap-add SYS_ADMIN id").expect_code(125);
     assert!(out.err().contains("SYS_ADMIN is not yours to add in profile \"netlab\""), "{out}");
     // More than plain words: the shell inside reads it, and says how to have it.
