@@ -4,9 +4,12 @@
 set -euo pipefail
 if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
     home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+    kept=()
+    for name in CAPLET_COMMIT RUSTFLAGS CARGO_{TARGET_DIR,TERM_COLOR,PROFILE_RELEASE_{LTO,CODEGEN_UNITS}}; do
+        [ -z "${!name:-}" ] || kept+=("$name=${!name}")
+    done
     exec sudo -u "$SUDO_USER" env HOME="$home" PATH="$home/.cargo/bin:$PATH" \
         CAPLET_BINDIR="${CAPLET_BINDIR:-/usr/bin}" CAPLET_LIBEXECDIR="${CAPLET_LIBEXECDIR:-/usr/libexec/caplet}" \
-        ${CAPLET_COMMIT:+CAPLET_COMMIT="$CAPLET_COMMIT"} ${RUSTFLAGS:+RUSTFLAGS="$RUSTFLAGS"} \
-        ${CARGO_TARGET_DIR:+CARGO_TARGET_DIR="$CARGO_TARGET_DIR"} "$@"
+        "${kept[@]}" "$@"
 fi
 exec env PATH="${HOME:-/root}/.cargo/bin:$PATH" "$@"

@@ -5,6 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 [ "$(id -u)" = 0 ] || { echo "hostile: the system tests need root" >&2; exit 2; }
+. lab/programs.sh
 work=$(mktemp -d /tmp/caplet-hostile.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 export CAPLET_SKIPS=$work/skips CAPLET_BUILD=$PWD/target/release CARGO_TERM_COLOR=never
@@ -28,21 +29,23 @@ part() { # name, least seconds it needs, command...
     fi
 }
 lab/build.sh || exit 2
-lab/cargo.sh test -q -p caplet-lab --no-run || exit 2
+build_programs || exit 2
 # The files that the table names, but failing_calls, which comes alone and whole.
 mapfile -t files < <(grep -oE '[a-z_]+::[a-z0-9_]+' lab/ATTACKS.md | sed 's/::.*//' | sort -u | grep -vxE 'policy|helper|shell|failing_calls')
+# As files of a shell of their own, which a part's time ends.
 tests=()
-for file in "${files[@]}"; do tests+=(--test "$file"); done
-part attacks 60 lab/cargo.sh test -p caplet-lab --no-fail-fast --test catalogue "${tests[@]}" -- --nocapture
+for file in catalogue "${files[@]}"; do tests+=("$(program "$file")") || exit 2; done
+# shellcheck disable=SC2016
+part attacks 60 bash -c 'failed=0; for file; do "$file" --nocapture || failed=1; done; exit $failed' - "${tests[@]}"
 part units 30 lab/cargo.sh test -q -p caplet-policy -p caplet-helper -p caplet --features caplet-policy/render
-part failing-calls 300 env CAPLET_FULL=calls lab/cargo.sh test -p caplet-lab --test failing_calls -- --nocapture
+part failing-calls 300 env CAPLET_FULL=calls "$(program failing_calls)" --nocapture
 part sabotage 120 env CAPLET_SABOTAGE_QUICK=1 lab/sabotage.sh \
     lab/sabotage/{read-back-removed,permitted-not-shrunk,user-namespace-owned-by-the-user}.patch
 if [ -x lab/fuzz.sh ]; then
     part fuzz 120 sh -c 'lab/prepare.sh fuzz && lab/fuzz.sh 10'
 fi
 
-# Under sudo cargo is the caller's, as whom the system tests skip themselves.
+# What skips itself so has shown nothing.
 if grep -qs 'needs root' "$work"/*; then failed+=("system tests, which did not run as root"); fi
 
 echo "== counts"

@@ -2,6 +2,7 @@
 # All tests: format and lints, units, then the system tests in throwaway machines, which need root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. lab/programs.sh
 export CARGO_TERM_COLOR=never
 skips=$(mktemp)
 verdict="FAILED, and cut short"
@@ -24,19 +25,11 @@ failed=0
 # What mostly waits, a minute and more each: side by side, with all of their tests at once.
 waiting="lifetimes sessions withdrawal"
 is_waiting() { case " $waiting " in *" $1 "*) ;; *) false ;; esac; }
-# One test file of the lab, as root: where cargo has built it, as it says itself.
+# One test file of the lab, as root.
 file() {
     local built
-    built=$(printf '%s\n' "$programs" | sed -n "s/^$1 //p")
-    lab/as-root.sh env CAPLET_BUILD="$CAPLET_BUILD" CAPLET_SKIPS="$skips" "${built:?cargo names no test $1}" "${@:2}"
-}
-# cargo's messages as lines: the name of a test file, its program.
-name_programs() {
-    python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("executable") and "test" in message["target"]["kind"]:
-        print(message["target"]["name"], message["executable"])'
+    built=$(program "$1") || return
+    lab/as-root.sh env CAPLET_BUILD="$CAPLET_BUILD" CAPLET_SKIPS="$skips" "$built" "${@:2}"
 }
 # Its output in one piece.
 apart() {
@@ -59,8 +52,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${SUDO_USER:-}" ]; then
 else
     # shellcheck disable=SC2086
     lab/cargo.sh test --workspace --exclude caplet-lab $render || failed=1
-    # Built as the caller, run as root.
-    programs=$(lab/cargo.sh test -p caplet-lab --no-run --message-format=json | name_programs)
+    build_programs
     for source in lab/tests/*.rs; do
         name=$(basename "$source" .rs)
         is_waiting "$name" || file "$name" || failed=1
