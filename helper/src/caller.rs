@@ -66,7 +66,7 @@ impl Person {
         identity::set_user(self.uid).map_err(call("setresuid"))?;
         // Not left to the kernel's fix-up on setuid alone, which securebits can switch off.
         capability::clear_ambient().map_err(call("clear the ambient set"))?;
-        capability::give_up().map_err(call("capset"))?;
+        capability::give_up_but(0).map_err(call("capset"))?;
         capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
     }
 }

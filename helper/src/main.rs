@@ -78,7 +78,11 @@ fn start() -> i32 {
         say("internal error: nothing was run");
         process::exit_now(error::OURS);
     }));
-    run().unwrap_or_else(|error| {
+    let caller = nix::unistd::getuid().as_raw();
+    let done = run();
+    sys::identity::end_as(caller);
+    let _ = sys::capability::set_not_dumpable(); // which fs.suid_dumpable may have changed
+    done.unwrap_or_else(|error| {
         let _ = process::end_in(TO_SAY);
         error.say();
         error.code()
@@ -96,13 +100,16 @@ fn run() -> Result<i32, Error> {
     if words.first().is_some_and(|word| word == lan::VERB) {
         return lan::unplug(words);
     }
+    if words.first().is_some_and(|word| word == trail::FOR) {
+        return trail::sweep_for(words);
+    }
     let request = Request::decode(words).map_err(Error::Usage)?;
     match request.verb {
         Verb::Forget => return forget(power),
         // A build tree borrows no privilege, and keeps no record.
         Verb::Sweep | Verb::Sessions if power == Power::None => return Ok(0),
         Verb::End if power == Power::None => return Err(Error::NoSession(request.id.unwrap_or_default())),
-        Verb::Sweep => return trail::sweep().map(|()| 0),
+        Verb::Sweep => return trail::sweep(nix::unistd::getuid().as_raw()).map(|()| 0),
         Verb::Sessions => return sessions::list().map(|()| 0),
         Verb::End => return sessions::end(request.id.as_deref().unwrap_or_default()).map(|()| 0),
         Verb::Run | Verb::Judge | Verb::List => {}
@@ -141,32 +148,22 @@ fn run() -> Result<i32, Error> {
     let tied = request.login || request.tied || request.watch.is_some();
     let traced = plan.isolation.as_ref().is_some_and(|isolation| isolation.traced);
     let before = Before::prepare(plan.isolation.is_some(), tied, traced)?;
-    let uplink =
-        uplink(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error))?;
+    // Until here the user may stop this process, and a password takes its time: no verdict is kept for later.
+    if power == Power::Setuid {
+        trail.journal()?; // with root's ids from here on: no signal of the user's stops it now
+        still(&granted, &caller, &request, &mut trail, &mut plan)?;
+    }
+    let uplink = uplink(granted.grant(), power, &caller);
+    let uplink = uplink.map_err(|error| trail.impossible(&name, &request, error))?;
     let before = Before { uplink, ..before };
-    let place = place(granted.grant(), power, &mut trail).map_err(|error| trail.impossible(&name, &request, error));
-    let recorded = place.and_then(|place| {
-        // Until here the user may stop this process, and a password takes its time: no verdict is kept for later.
-        if power == Power::Setuid {
-            trail.journal()?; // with root's ids from here on: no signal of the user's stops it now
-            if process::boot_time().saturating_sub(plan.judged_at) > STALE {
-                let moment = still(&granted, &caller, &request, &mut trail)?;
-                plan.date(granted.grant().profile(), &moment);
-            }
-        }
-        Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place)
-    });
-    let recorded = match recorded {
-        Ok(recorded) => recorded,
-        Err(error) => {
-            // A network that was made for it is nobody's.
-            drop(before);
-            if power == Power::Setuid {
-                let _ = registry::folder().and_then(|folder| lan::sweep(&folder));
-            }
-            return Err(error);
-        }
-    };
+    let place = place(granted.grant(), power).map_err(|error| trail.impossible(&name, &request, error))?;
+    // A network may have been waited for.
+    if power == Power::Setuid {
+        still(&granted, &caller, &request, &mut trail, &mut plan)?;
+    }
+    let recorded = Recorded::of(granted, person.clone(), trail, &request, cwd.as_deref(), place);
+    // A network that was made for one that fails is nobody's: its holder hears of that.
+    let recorded = recorded?;
     announce(recorded.grant(), &request, power);
     drop((request, caller, moment));
     supervise(plan, recorded, person, watched, before)
@@ -175,13 +172,17 @@ fn run() -> Result<i32, Error> {
 /// How old a judgement may be when the session is built.
 const STALE: Duration = Duration::from_secs(2);
 
-/// Judges once more, by the policy and the time of now; the same grant, or none.
+/// Judges once more, where that was a while ago, by the policy and the time of now; the same grant, or none.
 fn still(
     granted: &authenticate::Authenticated,
     caller: &Caller,
     request: &Request,
     trail: &mut Trail<'_>,
-) -> Result<Moment, Error> {
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    if process::boot_time().saturating_sub(plan.judged_at) <= STALE {
+        return Ok(());
+    }
     let profile = &granted.grant().profile().name;
     if let Err(lines) = granted.is_recent() {
         trail.refused(profile, request, "the proof is too old");
@@ -194,10 +195,11 @@ fn still(
     let same_file = |path: &str| granted.grant().command_path() == Some(path);
     let verdict = judge(&policy, caller, &world(&moment, &same_file), request);
     let now = verdict.map_err(|refusal| trail.refuse(request, &refusal))?;
-    match now.is_same_as(granted.grant()) {
-        true => Ok(moment),
-        false => Err(trail.impossible(profile, request, Error::OtherPolicy)),
+    if !now.is_same_as(granted.grant()) {
+        return Err(trail.impossible(profile, request, Error::OtherPolicy));
     }
+    plan.date(granted.grant().profile(), &moment);
+    Ok(())
 }
 
 /// What can fail and leaves nothing behind: made before the grant is recorded, so that every record gets its end.
@@ -214,23 +216,21 @@ struct Before {
 }
 
 /// The network that the session gets a link into, made if it is not there.
-fn uplink(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Uplink>, Error> {
+fn uplink(grant: &Grant, power: Power, caller: &Caller) -> Result<Option<Uplink>, Error> {
     let Some(lan) = grant.lan() else { return Ok(None) };
     if power == Power::None {
         let why = "a network with a way out needs the installed helper; without it: network = \"private\"";
         return Err(Error::NoNetwork(why.into()));
     }
-    trail.journal()?; // with root's ids from here on
-    Uplink::prepare(lan).map(Some)
+    Uplink::prepare(lan, caller).map(Some)
 }
 
 /// Where the session's cgroup will be, if its profile limits it.
-fn place(grant: &Grant, power: Power, trail: &mut Trail<'_>) -> Result<Option<Place>, Error> {
+fn place(grant: &Grant, power: Power) -> Result<Option<Place>, Error> {
     let Some(limits) = grant.profile().cgroup else { return Ok(None) };
     if power == Power::None {
         return Err(Error::NoLimits("only the installed helper, setuid root, can make a cgroup".into()));
     }
-    trail.journal()?; // with root's ids from here on
     Place::prepare(limits).map(Some)
 }
 
@@ -276,10 +276,10 @@ fn supervise(
             drop((guards_end, guards_watch, guards_trace));
             if let Some(watched) = watched {
                 let keeper = outer.as_ref().and_then(Outer::keeper);
-                watcher::start(watched, plan.judged_at, lan.as_deref(), keeper, &watch);
+                watcher::start(person.uid, watched, plan.judged_at, lan.as_deref(), keeper, &watch);
             }
             if let (Some(line), Launch::Stage { report: Some(report), .. }) = (&trace, &plan.start) {
-                supervise::trace::start(line, report);
+                supervise::trace::start(person.uid, line, report);
             }
             drop((watch, trace, uplink));
             let shares_group = plan.isolation.is_none();

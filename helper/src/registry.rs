@@ -21,7 +21,7 @@ const SOON: f64 = 60.0;
 /// How often, and in milliseconds how long each time, a process waits for others' commands that it has killed.
 static FOR_OTHERS: AtomicU32 = AtomicU32::new(40);
 const PAUSE: u16 = 5;
-/// No start looks through more records than these for dead ones, besides those it meets on the way to its own place.
+/// No start looks through more records than these for others' dead ones.
 const FEW: usize = 64;
 
 /// A session's place, held as long as this value lives.
@@ -93,6 +93,12 @@ impl Slot {
         self.cgroup.as_ref().is_none_or(cgroup::Own::remove)
     }
 
+    /// Gives the lock back, and nothing else: to take a detached mount apart costs more than all else at a session's end.
+    pub fn leave(self) {
+        drop(self.lock);
+        std::mem::forget((self.folder, self.cgroup));
+    }
+
     /// Takes the record away: whoever comes next makes a new one. The lock goes with this process. A cgroup that cannot
     /// be taken away keeps its record, by which the next start finds it.
     pub fn release(&self) {
@@ -146,10 +152,29 @@ impl Dead<'_> {
     }
 }
 
-/// The records of sessions whose guard was killed: among the first few, so that a start does not cost more the more
-/// sessions there are; or among `all`. One is open at a time.
-pub fn dead(folder: &OwnedFd, all: bool) -> Result<impl Iterator<Item = Dead<'_>>, Error> {
-    Ok(names(folder, if all { usize::MAX } else { FEW })?.into_iter().filter_map(|name| take_dead(folder, name)))
+/// The records of sessions whose guard was killed, of a user or of everybody. One is open at a time.
+pub fn dead(folder: &OwnedFd, of: Option<u32>) -> Result<impl Iterator<Item = Dead<'_>>, Error> {
+    let names = names(folder, usize::MAX)?.into_iter().filter(move |name| of.is_none_or(|uid| is_of(name, uid)));
+    Ok(names.filter_map(|name| take_dead(folder, name)))
+}
+
+/// Whether there seem to be such records of others than that user: among the first few, so that a start does not cost more
+/// the more sessions there are. No lock is taken, which whoever can freeze this process would keep.
+pub fn others_are_dead(folder: &OwnedFd, uid: u32) -> Result<bool, Error> {
+    let mut others = names(folder, FEW)?.into_iter().filter(|name| !is_of(name, uid));
+    Ok(others.any(|name| seems_dead(folder, &name).unwrap_or(false)))
+}
+
+/// Its guard is gone. One that was killed before it stood there is found by the user's own next start.
+fn seems_dead(folder: &OwnedFd, name: &str) -> Option<bool> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let text = read_all(&openat(folder, name, flags, Mode::empty()).ok()?)?;
+    let guard: i32 = field(&line(&text, 1), "guard")?.parse().ok().filter(|pid| *pid > 0)?;
+    Some(process::kill(guard, 0) == Err(Errno::ESRCH))
+}
+
+fn is_of(name: &str, uid: u32) -> bool {
+    name.split('.').next() == Some(uid.to_string().as_str())
 }
 
 /// The first so many records.
@@ -296,7 +321,7 @@ pub fn live(of: Option<u32>) -> Result<Vec<Live>, Error> {
 }
 
 fn live_in(folder: &OwnedFd, of: Option<u32>) -> Result<Vec<Live>, Error> {
-    let is_theirs = |name: &String| of.is_none_or(|uid| name.split('.').next() == Some(uid.to_string().as_str()));
+    let is_theirs = |name: &String| of.is_none_or(|uid| is_of(name, uid));
     let names = names(folder, usize::MAX)?.into_iter().filter(is_theirs);
     Ok(names.filter_map(|name| read_live(folder, &name)).collect())
 }
@@ -460,14 +485,14 @@ mod tests {
         slot.record("running pid=1\n").unwrap();
         assert_eq!(live_in(&run.1, Some(7)).unwrap()[0].running(), "running pid=1");
         assert!(is_full_in(&run.1, 7, 1) && !is_full_in(&run.1, 7, 2) && is_full_in(&run.1, 70, 1));
-        assert_eq!(dead(&run.1, true).unwrap().count(), 0);
+        assert_eq!(dead(&run.1, None).unwrap().count(), 0);
         // The guard is killed.
         drop(slot);
         assert!(!all[0].is_held());
         drop(all); // asking took the lock
         assert!(!is_full_in(&run.1, 7, 1));
         assert_eq!((grants(Some(7)).len(), grants(Some(70)).len()), (0, 1));
-        let mut left: Vec<Dead<'_>> = dead(&run.1, true).unwrap().collect();
+        let mut left: Vec<Dead<'_>> = dead(&run.1, None).unwrap().collect();
         assert_eq!(left.len(), 1);
         let left = left.remove(0);
         assert!(left.empty(), "it has no cgroup");
@@ -485,9 +510,9 @@ mod tests {
         for number in 0..70 {
             run.killed(&format!("8.{number}"), "grant id=a\n");
         }
-        assert_eq!(dead(&run.1, true).unwrap().count(), 70);
+        assert_eq!(dead(&run.1, None).unwrap().count(), 70);
+        assert_eq!((dead(&run.1, Some(8)).unwrap().count(), dead(&run.1, Some(7)).unwrap().count()), (70, 0));
         assert_eq!(names(&run.1, 5).unwrap().len(), 5);
-        assert!((FEW - 1..=FEW).contains(&dead(&run.1, false).unwrap().count()), "an empty one may be among the few");
         let mut found = networks(&run.1).unwrap();
         found.sort();
         assert_eq!(found, ["lab", "x"]);
@@ -497,6 +522,20 @@ mod tests {
         let held = lock(&run.1, "8.0").unwrap();
         assert!(held.is_some() && lock(&run.1, "8.0").unwrap().is_none());
         assert!(take_dead(&run.1, "8.0".into()).is_none(), "somebody has it");
+    }
+
+    #[test]
+    fn others_seem_dead_where_their_guard_is_gone() {
+        let run = Run::new("gone");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let guard = |pid: u32| format!("grant v=1 id=\"a\"\nguard={pid} main={pid} up=1.00\n");
+        run.killed("7.0", &guard(std::process::id()));
+        run.killed("8.0", "grant v=1 id=\"a\"\n");
+        run.killed("8.1", &guard(0));
+        assert!(!others_are_dead(&run.1, 9).unwrap(), "one lives, the others name nobody");
+        run.killed("7.1", &guard(child.id()));
+        assert!(others_are_dead(&run.1, 9).unwrap() && !others_are_dead(&run.1, 7).unwrap());
     }
 
     #[test]

@@ -18,7 +18,9 @@ const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const NUMBER: u32 = 0; // offsets in struct seccomp_data
 const ARCH: u32 = 4;
+const ARG0_LOW: u32 = 16;
 const ARG1_LOW: u32 = 24;
+const ARG2_LOW: u32 = 32;
 const ALLOW: u32 = 0x7fff_0000;
 const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
 
@@ -123,9 +125,9 @@ const WATCHING: &[libc::c_long] = &[
 pub const FOREGROUND: &[libc::c_long] = &[libc::SYS_ioctl];
 
 /// Everything but watching (and `more`) is EPERM from here on: the guard is uid 0, and files of root are open to that
-/// alone; PID 1 is what everything in a session descends from.
-pub fn only_watch(more: &[libc::c_long]) -> Result<(), Error> {
-    only(&[WATCHING, more].concat())
+/// alone; PID 1 is what everything in a session descends from. `ends_as`: whom alone it may become, for its end.
+pub fn only_watch(more: &[libc::c_long], ends_as: Option<u32>) -> Result<(), Error> {
+    only(&[WATCHING, more].concat(), ends_as)
 }
 
 /// What the pump between a session's link and passt(1) still does: move bytes, and ask the kernel for routes.
@@ -156,16 +158,30 @@ const PUMPING: &[libc::c_long] = &[
 
 /// Everything but pumping is EPERM from here on.
 pub fn only_pump() -> Result<(), Error> {
-    only(PUMPING)
+    only(PUMPING, None)
 }
 
-fn only(calls: &[libc::c_long]) -> Result<(), Error> {
+fn only(calls: &[libc::c_long], ends_as: Option<u32>) -> Result<(), Error> {
     let mut program = vec![
         step(LOAD, ARCH, 0, 0),
         step(EQUAL, abi::NATIVE, 1, 0),
         step(RETURN, REFUSE, 0, 0),
         step(LOAD, NUMBER, 0, 0),
     ];
+    if let Some(uid) = ends_as {
+        // A uid is 32 bits: the kernel looks at no more of the three arguments.
+        program.extend([
+            step(EQUAL, libc::SYS_setresuid as u32, 0, 8),
+            step(LOAD, ARG0_LOW, 0, 0),
+            step(EQUAL, uid, 0, 5),
+            step(LOAD, ARG1_LOW, 0, 0),
+            step(EQUAL, uid, 0, 3),
+            step(LOAD, ARG2_LOW, 0, 0),
+            step(EQUAL, uid, 0, 1),
+            step(RETURN, ALLOW, 0, 0),
+            step(RETURN, REFUSE, 0, 0),
+        ]);
+    }
     for (number, left) in calls.iter().zip((1..=calls.len() as u8).rev()) {
         program.push(step(EQUAL, *number as u32, left, 0));
     }

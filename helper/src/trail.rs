@@ -8,10 +8,10 @@ use crate::cgroup::{self, Place};
 use crate::error::{Error, call, say};
 use crate::hygiene::Power;
 use crate::journal::{Journal, Line, Logged, PATIENCE, Severity, insist, seconds};
-use crate::lan;
 use crate::registry::{self, Dead, Slot};
 use crate::sys::process::{self, Usage};
-use crate::sys::{capability, identity};
+use crate::sys::{Errno, capability, identity};
+use crate::{lan, supervise};
 use caplet_policy::document::Scope;
 use caplet_policy::escape::parse_log_line;
 use caplet_policy::judge::{Grant, Refusal};
@@ -134,12 +134,41 @@ fn open_as_root() -> Result<Journal, Error> {
     Ok(Journal::open())
 }
 
-/// Writes the `end` of every session whose guard was killed (the verb `sweep`).
-pub fn sweep() -> Result<(), Error> {
-    let mut journal = open_as_root()?;
-    let folder = registry::folder()?;
-    registry::dead(&folder, true)?.for_each(|dead| bury(&mut journal, dead));
-    Ok(())
+/// The verb of a watcher whose guard was killed: `sweep-for UID`.
+pub const FOR: &str = "sweep-for";
+
+/// Sweeps, and leaves nothing of root's behind for the user to wait for. For root alone.
+pub fn sweep_for(words: &[OsString]) -> Result<i32, Error> {
+    let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root();
+    let uid = words.get(1).and_then(|uid| uid.to_str()?.parse().ok()).filter(|_| is_root);
+    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{FOR} UID is for root")));
+    let uid = uid.ok_or_else(usage)?;
+    let _ = sweep(uid);
+    supervise::end_as(uid)
+}
+
+/// Has the `end` written of every session whose guard was killed (the verb `sweep`), and what was left of them taken away.
+pub fn sweep(uid: u32) -> Result<(), Error> {
+    open_as_root()?;
+    let line = begin_to_sweep(uid)?;
+    // Until its end. Whoever stops this process keeps nobody's record.
+    match nix::unistd::read(&line, &mut [0]) {
+        Ok(1) => Ok(()),
+        _ => Err(call("sweep")(Errno::ECHILD)),
+    }
+}
+
+/// Anybody may have that done, who is not to have it stand still with others' records.
+fn begin_to_sweep(uid: u32) -> Result<OwnedFd, Error> {
+    let sweep = |line: &OwnedFd, left: Result<(), _>| {
+        if let (Ok(()), Ok(folder)) = (left, registry::folder()) {
+            let mut journal = Journal::open();
+            registry::dead(&folder, None).into_iter().flatten().for_each(|dead| bury(&mut journal, dead));
+            let _ = lan::sweep(&folder);
+            let _ = nix::unistd::write(line, &[1]);
+        }
+    };
+    supervise::apart(uid, sweep).map_err(call("fork to sweep"))
 }
 
 fn bury(journal: &mut Journal, dead: Dead<'_>) {
@@ -202,9 +231,13 @@ impl Recorded {
         let slot = match borrowed {
             true => {
                 let folder = registry::folder()?;
-                registry::dead(&folder, false)?.for_each(|dead| bury(&mut journal, dead));
-                // What is left of a network stands in nobody's way.
-                let _ = lan::sweep(&folder);
+                registry::dead(&folder, Some(person.uid))?.for_each(|dead| bury(&mut journal, dead));
+                // What others have left stands in nobody's way, and nobody waits for it.
+                if registry::others_are_dead(&folder, person.uid)?
+                    || lan::is_one_left(&folder, granted.lan().map(|lan| lan.name.as_str()))
+                {
+                    drop(begin_to_sweep(person.uid));
+                }
                 let mut slot = Slot::take(person.uid, profile.max_sessions)?;
                 slot.met().for_each(|dead| bury(&mut journal, dead));
                 // Before the line: whoever kills us between the two leaves an end too many, not one too few.
@@ -314,7 +347,10 @@ impl Ending {
         if late {
             return Some(Late { journal: self.journal, slot: self.slot, packet });
         }
-        std::mem::forget((self.journal, self.slot));
+        std::mem::forget(self.journal);
+        if let Some(slot) = self.slot {
+            slot.leave();
+        }
         None
     }
 }
@@ -339,7 +375,10 @@ impl Late {
             }
             let _ = poll(&mut [], PollTimeout::from(PAUSE));
         }
-        std::mem::forget((self.journal, self.slot));
+        std::mem::forget(self.journal);
+        if let Some(slot) = self.slot {
+            slot.leave();
+        }
     }
 }
 

@@ -142,7 +142,7 @@ fn what_stays_of_ours_holds_no_power_and_no_way_back() {
         assert_eq!((relay.uids(), relay.gids()), (vec![alice; 4], vec![alice; 4]), "{profile}");
         assert_eq!((relay.caps().permitted, relay.caps().ambient, relay.caps().inheritable), (0, 0, 0), "{profile}");
         assert_eq!(guard.uids(), [0; 4]);
-        assert_eq!((guard.caps().permitted, guard.caps().bounding), (1 << 5, 1 << 5), "{profile}");
+        assert_eq!((guard.caps().permitted, guard.caps().bounding), (1 << 5 | 1 << 7, 1 << 5 | 1 << 7), "{profile}");
         assert!(guard.no_new_privs(), "{profile}");
         assert_eq!(guard.seccomp(), 2, "{profile}");
         assert_eq!(guard.groups(), [], "{profile}");
@@ -162,10 +162,10 @@ fn what_stays_of_ours_holds_no_power_and_no_way_back() {
         let below: Vec<i32> = below.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
         let [guard, watcher] = below[..] else { panic!("{below:?}") };
         assert_eq!(guard, session.guard);
-        // Asleep for two seconds, then without a capability until it execs.
+        // Asleep for two seconds, then with CAP_SETUID alone until it execs.
         let powerless = (0..200).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(50));
-            of(watcher).caps().permitted == 0
+            of(watcher).caps().permitted == 1 << 7
         });
         assert!(powerless && of(watcher).uids() == [0; 4] && of(watcher).groups().is_empty(), "{profile}");
         let ours = [session.relay, session.guard, watcher, session.init];

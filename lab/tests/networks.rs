@@ -1,7 +1,6 @@
 //! `[network.NAME]`: sessions that share a bridge, what they reach and what not, and that nothing of it stays.
 
 use caplet_lab::{Lab, Running, SharedLab, need, shared};
-use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 static LAB: SharedLab = SharedLab::new();
@@ -272,6 +271,7 @@ frames = [
     (everybody, mac(own), 0x806, arp(mac(own), gateway, victim)),              # ARP: the gateway is me
     (everybody, mac(own), 0x806, arp(mac(gateway), own, victim)),              # ARP: I am at its MAC
     (everybody, mac(own), 0x800, ip(own, b"\xff" * 4, 17, udp(67, 68))),       # DHCP offer
+    (everybody, mac(own), 0x800, ip(own, b"\xff" * 4, 17, udp(4444, 68))),     # clients look at its port alone
     (everybody, mac(own), 0x86dd, b"\x60\0\0\0\0\x08\x3a\xff" + b"\xfe\x80" + b"\0" * 13 + b"\1" + b"\xff\x02" + b"\0" * 13 + b"\1" + b"\x86\0\0\0\x40\0\0\x1e"),
     (everybody, mac(own), 0x8100, b"\0\5\x08\0" + ip(own, victim, 17, udp(1, 1115))),  # VLAN 5
     (everybody, mac(own), 0x88cc, b"\0" * 46),                                 # LLDP
@@ -290,9 +290,20 @@ for dst, src, kind, body in frames:
          for n in $(seq 100); do shown | grep -q '\\.2222: ' && break; sleep 0.1; done; pkill -INT tcpdump; shown",
     );
     assert!(seen.contains(&format!("{own}.1 > {his}.2222")), "what is its own arrives: {seen}");
-    for spoofed in
-        ["1111", "1112", "1113", "1114", "1115", "is-at 02:ca:ac:11:fe:fe", "BOOTP", "802.1Q", "LLDP", "IP6", "router"]
-    {
+    for spoofed in [
+        "1111",
+        "1112",
+        "1113",
+        "1114",
+        "1115",
+        "4444",
+        "is-at 02:ca:ac:11:fe:fe",
+        "BOOTP",
+        "802.1Q",
+        "LLDP",
+        "IP6",
+        "router",
+    ] {
         assert!(!seen.contains(spoofed), "{spoofed}: {seen}");
     }
     assert!(!seen.lines().any(|line| line.contains("172.17.254.254 is-at")), "{seen}");
@@ -459,6 +470,87 @@ may_add = ["NET_ADMIN"]
     nothing_stays(lab, &before);
 }
 
+/// A bridge of the administrator's may have a spanning tree, which the kernel hears of before any rule does: no member is
+/// part of it.
+#[test]
+fn no_member_takes_part_in_the_spanning_tree() {
+    need!("nft", "python3", "tcpdump");
+    const POLICY: &str = r#"
+[network.theirs]
+subnet = "172.17.0.0/24"
+bridge = "br0"
+[network.loose]
+subnet = "172.18.0.0/24"
+bridge = "br1"
+antispoof = false
+[profile.theirs]
+users = ["*"]
+network = "theirs"
+may_add = ["NET_RAW"]
+[profile.loose]
+users = ["*"]
+network = "loose"
+may_add = ["NET_RAW"]
+[network.still]
+subnet = "172.19.0.0/24"
+bridge = "br2"
+[network.looser]
+subnet = "172.20.0.0/24"
+bridge = "br3"
+antispoof = false
+[profile.still]
+users = ["*"]
+network = "still"
+may_add = ["NET_RAW"]
+[profile.looser]
+users = ["*"]
+network = "looser"
+may_add = ["NET_RAW"]
+"#;
+    let Some(own) = Lab::new().user("alice", &[]).policy(POLICY).start() else { return };
+    let lab = &own;
+    lab.root("for l in br0 br1; do ip link add $l type bridge stp_state 1; ip link set $l up; done");
+    lab.root("for l in br2 br3; do ip link add $l type bridge stp_state 0; ip link set $l up; done");
+    lab.root("ip link add near type veth peer name far; ip link set near master br0 up; ip link set far up");
+    let program = r#"
+import socket, struct, sys, time
+mac = b"\x02\0\0\0\0\1"
+best = b"\0\0" + mac
+bpdu = b"\x42\x42\3" + b"\0\0\0\0\0" + best + b"\0\0\0\0" + best + b"\x80\1" + struct.pack("<4H", 0, 20, 2, 15)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))
+for n in range(5):
+    s.send(b"\1\x80\xc2\0\0\0" + mac + struct.pack("!H", len(bpdu)) + bpdu)
+    time.sleep(0.1)
+"#;
+    lab.write("/usr/local/lib/bpdu.py", program, 0o644, "root");
+    let of = |bridge: &str, what: &str| lab.read(&format!("/sys/class/net/{bridge}/bridge/{what}"));
+    for (profile, bridge) in [("theirs", "br0"), ("loose", "br1")] {
+        let mut alice = Member::new(lab, "alice", profile, &["--cap-add", "NET_RAW"]);
+        let out = alice.run("python3 /usr/local/lib/bpdu.py eth0");
+        assert!(out.ends_with("code=0"), "{out}");
+        assert_eq!(of(bridge, "root_id"), of(bridge, "bridge_id"), "{profile}");
+        alice.end();
+    }
+    // A bridge without one hands its words on, and not a member's.
+    for (profile, bridge) in [("still", "br2"), ("looser", "br3")] {
+        let far = format!("far-{bridge}");
+        lab.root(&format!("ip link add near-{bridge} type veth peer name {far}; ip link set near-{bridge} master {bridge} up; ip link set {far} up"));
+        let hears = ["tcpdump", "-i", &far, "-n", "-U", "--immediate-mode", "-w", "/tmp/heard"];
+        let mut heard = lab.task("root", hears).spawn();
+        assert!(lab.until(|| lab.sh("root", "test -s /tmp/heard").ok()));
+        let mut alice = Member::new(lab, "alice", profile, &["--cap-add", "NET_RAW"]);
+        alice.run("python3 /usr/local/lib/bpdu.py eth0; ping -c 1 -W 1 255.255.255.255 -b; true");
+        alice.end();
+        lab.root("pkill -INT tcpdump");
+        heard.wait();
+        let seen = lab.root("tcpdump -n -e -r /tmp/heard; rm /tmp/heard").out();
+        assert!(!seen.contains("01:80:c2:00:00:00") && seen.contains("02:ca:"), "{profile}: {seen}");
+    }
+    // What it hears from a port that is no member's it takes.
+    lab.root("python3 /usr/local/lib/bpdu.py far").expect_ok();
+    assert_eq!(of("br0", "root_id"), "0000.020000000001\n");
+}
+
 /// What stands in the way is said before anything is built.
 #[test]
 fn what_the_machine_has_already_is_not_touched() {
@@ -615,28 +707,112 @@ fn killed_at_any_moment_it_leaves_nothing_after_the_next_start() {
     nothing_stays(lab, &before);
 }
 
-/// A helper that stands still while it holds a network for itself (its user can freeze a cgroup) keeps nobody out.
+/// A start that stands still (its user can freeze a cgroup) or is killed keeps nobody out of its network, takes it away from
+/// nobody, and has no place in it any more when it goes on too late.
 #[test]
 fn a_frozen_start_keeps_nobody_out_of_the_network() {
     need!("nft");
-    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(POLICY).start() else { return };
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).user("carol", &[]).policy(POLICY).start() else {
+        return;
+    };
     let lab = &own;
-    // nft(8) as ever, but the first one waits: until then the helper that started it has the network alone.
+    let before = state(lab);
+    // nft(8) as ever, but the first one waits, and whoever started it has the network alone.
     let slow = "#!/bin/sh\n[ ! -e /run/slow ] || { rm /run/slow; while [ ! -e /run/go ]; do sleep 0.1; done; }\nexec nft.real \"$@\"\n";
-    lab.root(&format!(
-        "mv /usr/sbin/nft /usr/sbin/nft.real; printf '{slow}' >/usr/sbin/nft; chmod 755 /usr/sbin/nft; >/run/slow"
-    ));
-    let mut alice = lab.task("alice", ["caplet", "run", "--quiet", "-p", "lab", "sleep", "60"]).limit(60).spawn();
-    assert!(lab.until(|| !lab.exists("/run/slow")));
-    let holder = lab.root("pgrep -x caplet-helper").out();
-    lab.root(&format!("kill -STOP {holder}")).expect_ok();
-    let start = std::time::Instant::now();
+    lab.root(&format!("mv /usr/sbin/nft /usr/sbin/nft.real; printf '{slow}' >/usr/sbin/nft; chmod 755 /usr/sbin/nft"));
+    let start = |user: &str| {
+        lab.root("rm -f /run/go; >/run/slow");
+        let running = lab.task(user, ["caplet", "run", "--quiet", "-p", "lab", "sleep", "60"]).limit(120).spawn();
+        assert!(lab.until(|| !lab.exists("/run/slow")));
+        running
+    };
+    // Two of root's: the start, where its user put it, and the holder, with nobody's session, terminal or cgroup.
+    let mut alice = start("alice");
+    let (caller, holder) = of_the_start(lab, alice.pid_inside());
+    let stat = |pid: &str| lab.read(&format!("/proc/{pid}/stat")).rsplit_once(')').expect("a name").1.to_owned();
+    let session = |pid: &str| stat(pid).split_whitespace().nth(3).expect("a session").to_owned();
+    assert_eq!((session(&holder), stat(&holder).split_whitespace().nth(4)), (holder.clone(), Some("0")));
+    let open = lab.root(&format!("readlink /proc/{holder}/fd/[012] /proc/{holder}/cwd /proc/{holder}/root")).out();
+    assert_eq!(open.lines().collect::<Vec<_>>(), ["/dev/null", "/dev/null", "/dev/null", "/", "/"]);
+    lab.root(&format!("kill -STOP {caller}; >/run/go")).expect_ok();
     let mut bob = Member::new(lab, "bob", "lab", &[]);
-    assert!(start.elapsed() > Duration::from_secs(4), "the other had its time");
     assert!(bob.pings("172.17.254.254"));
-    assert_eq!(alice.wait().signal(), Some(9));
-    lab.root(">/run/go");
+    // What it would have used is held for it, for a while.
     bob.end();
+    let bridge = "ip link show cplt-lab";
+    assert!(lab.root(bridge).ok());
+    assert!((0..450).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        !lab.sh("root", bridge).ok()
+    }));
+    // Somebody else's is another one.
+    let mut bob = Member::new(lab, "bob", "lab", &[]);
+    lab.root(&format!("kill -CONT {caller}")).expect_ok();
+    alice.wait();
+    let (code, said) = (alice.wait().code(), alice.err_so_far());
+    assert!(code == Some(125) && said.contains("\"lab\" was not waited for so long"), "{code:?}: {said}");
+    assert!(bob.pings("172.17.254.254"));
+    bob.end();
+    nothing_stays(lab, &before);
+
+    // Killed with all that is in its cgroup, while nft works for it: what nft makes is complete, and goes.
+    let mut carol = start("carol");
+    let (caller, _) = of_the_start(lab, carol.pid_inside());
+    lab.root(&format!("kill -KILL {caller}; >/run/go"));
+    carol.wait();
+    nothing_stays(lab, &before);
+}
+
+/// A start that waited while root changed the network brings nothing of the old one back.
+#[test]
+fn a_start_brings_no_older_rules_than_the_policys() {
+    need!("nft", "flock");
+    let open = "[network.lab]\nsubnet = \"172.17.0.0/24\"\nhost_access = true\n\
+        [profile.lab]\nusers = [\"*\"]\nnetwork = \"lab\"\n";
+    let Some(own) = Lab::new().user("alice", &[]).user("bob", &[]).policy(open).start() else { return };
+    let lab = &own;
+    let start = |user: &str| lab.task(user, ["caplet", "run", "--quiet", "-p", "lab", "sleep", "9"]).limit(60).spawn();
+    let rules = || lab.root("nft list ruleset").out();
+    let shut = open.replace("true", "false");
+    for with_others in [false, true] {
+        lab.write("/etc/caplet/policy.toml", open, 0o600, "root");
+        let mut first = Member::new(lab, "bob", "lab", &[]);
+        assert!(first.run("true").ends_with("code=0") && !rules().contains("echo-request accept"));
+        if !with_others {
+            first.end();
+            first = Member::new(lab, "bob", "lab", &[]);
+        }
+        let hold = "exec flock -x /run/caplet/net.lab sh -c 'echo held; read x'";
+        let mut root = lab.task("root", ["sh", "-c", hold]).stdin_open().spawn();
+        root.wait_for("held");
+        let mut alice = start("alice");
+        // Until its holder waits for the lock, and a start that was judged by the new policy has made new rules.
+        std::thread::sleep(Duration::from_millis(700));
+        lab.write("/etc/caplet/policy.toml", &shut, 0o600, "root");
+        lab.root("nft delete table inet caplet-lab");
+        drop(root.stdin.take());
+        root.wait();
+        let (code, said) = (alice.wait().code(), alice.err_so_far());
+        assert!(
+            code == Some(125) && said.contains("the policy has changed since it was asked for"),
+            "{code:?}: {said}"
+        );
+        assert!(!rules().contains("table inet caplet-lab"), "{}", rules());
+        let second = Member::new(lab, "alice", "lab", &[]);
+        assert!(rules().contains("echo-request accept"));
+        second.end();
+        first.end();
+    }
+}
+
+/// The caller's process of a start, and the one that makes the network for it.
+fn of_the_start(lab: &Lab, caller: i32) -> (String, String) {
+    let caller = caller.to_string();
+    let all = lab.root("pgrep -u root -x caplet-helper").out();
+    let mut others = all.lines().filter(|pid| *pid != caller);
+    let holder = others.next().expect("a holder").to_owned();
+    assert_eq!(others.next(), None, "{all}");
+    (caller, holder)
 }
 
 /// IPv6 beside IPv4: an address that is made of the other one, a gateway, and nobody who speaks for somebody else.
@@ -721,6 +897,7 @@ frames = [
     (to(victim), mac(own), ip6(local(own), victim, 58, b"\x89\0\0\0\0\0\0\0" + third + third)),        # a redirect
     (to(victim), mac(own), ip6(own, victim, 58, advert(third, mac(own)))),                              # a third is me
     (multi, mac(own), ip6(own, all_nodes, 58, advert(gateway, mac(own)))),                              # the gateway is me
+    (to(victim), mac(own), ip6(own, victim, 17, udp(546, 5555))),                                       # a client looks at it alone
     (to(victim), mac(own), ip6(own, victim, 17, udp(546, 547))),                                        # DHCPv6
     (to(victim), mac(own), ip6(own, victim, 17, udp(2222))),                                            # what is allowed
     (to(victim), mac(own), ip6(own, victim, 58, advert(own, mac(own)))),

@@ -145,6 +145,7 @@ fn a_grant_has_its_end_also_after_everything_was_killed() {
     };
     let grants =
         || lab.log().find("grant", &[]).into_iter().filter(|r| r.text().contains(": lost")).map(|r| r.field("id"));
+    let over = |pid: i32| ProcStatus::of(pid).is_none_or(|status| status.state() == 'Z');
     for profile in ["own", "real"] {
         // The relay lives, or the watcher: either has the end written at once, and what would go on killed.
         for stopped in [None, Some("relay"), Some("watcher")] {
@@ -158,19 +159,20 @@ fn a_grant_has_its_end_also_after_everything_was_killed() {
             Session::signal(session.guard, Signal::SIGKILL);
             let id = grants().next_back().expect("a grant");
             lab.log().wait("end", &[("id", &id), ("status", "lost"), ("user", "carol"), ("profile", profile)]);
-            let over = |pid: i32| ProcStatus::of(pid).is_none_or(|status| status.state() == 'Z');
             assert!(over(session.init) && over(session.command), "{profile}, {stopped:?}: it goes on");
             sleeper.iter().for_each(|pid| Session::signal(*pid, Signal::SIGCONT));
             running.wait();
             session.wait_end();
         }
-        // Nothing lives: whoever comes next finds it.
+        // Nothing lives, nor anybody who sweeps after the last one: whoever comes next finds it.
+        assert!(lab.until(|| !lab.sh("root", "pgrep -x caplet-helper").ok()));
         let (mut running, session) = start(profile);
         // Neither must see the guard die, nor the guard one of them.
         let beside = [session.relay, session.watcher()];
         beside.iter().for_each(|pid| Session::signal(*pid, Signal::SIGSTOP));
         [session.guard].iter().chain(&beside).for_each(|pid| Session::signal(*pid, Signal::SIGKILL));
         running.wait();
+        assert!(lab.until(|| over(session.guard)), "its lock goes with it");
         let id = grants().next_back().expect("a grant");
         assert!(lab.log().find("end", &[("id", &id)]).is_empty());
         lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "own", "true"]).expect_ok();

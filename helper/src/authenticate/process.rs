@@ -49,6 +49,7 @@ pub fn serve(order: &Order<'_>, socket: &OwnedFd, helper: u32) -> ! {
             OURS
         }
     };
+    identity::end_as(order.person.uid);
     process::exit_now(code)
 }
 

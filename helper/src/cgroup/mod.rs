@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 const TREE: &str = "/sys/fs/cgroup";
 /// Where version 2 is beside version 1's trees, and the one by which systemd knows processes then.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
-const HYBRID_OF_SYSTEMD: &str = "/sys/fs/cgroup/systemd";
-const OF_SYSTEMD: &str = "name=systemd";
+/// Version 1's hierarchies by which a process is known or held up, and where they are.
+const OLD: [(&str, &str); 2] = [("name=systemd", "/sys/fs/cgroup/systemd"), ("freezer", "/sys/fs/cgroup/freezer")];
 /// Where those who watch are if the top of the tree can have no processes: it is a container's. It stays.
 const WATCHERS: &str = "caplet.watch";
 
@@ -29,8 +29,7 @@ const WATCHERS: &str = "caplet.watch";
 pub struct Way {
     proc: OwnedFd,
     tree: OwnedFd,
-    /// Version 1's `name=systemd`.
-    of_systemd: Option<OwnedFd>,
+    old: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Way {
@@ -44,11 +43,12 @@ impl Way {
             open(path, flags, Mode::empty())
         };
         let proc = folder("/proc")?;
-        if !is_elsewhere(&own(&proc, "")) && !is_elsewhere(&own(&proc, OF_SYSTEMD)) {
+        if !is_elsewhere(&own(&proc, "")) && !OLD.iter().any(|(name, _)| is_elsewhere(&own(&proc, name))) {
             return Ok(None);
         }
         let tree = folder(HYBRID).or_else(|_| folder(TREE))?;
-        Ok(Some(Self { proc, tree, of_systemd: folder(HYBRID_OF_SYSTEMD).ok() }))
+        let old = OLD.iter().filter_map(|(name, path)| Some((*name, folder(path).ok()?))).collect();
+        Ok(Some(Self { proc, tree, old }))
     }
 
     /// Moves this process to the top of the tree: whoever manages the caller's cgroup (systemd, which takes any signal for
@@ -58,8 +58,15 @@ impl Way {
     /// # Errors
     /// Where it cannot be moved out of a folder that is somebody else's than root's, or nobody can tell whose that is.
     pub fn leave(&self) -> Result<(), Errno> {
-        if let Some(folder) = self.of_systemd.as_ref().filter(|_| is_elsewhere(&own(&self.proc, OF_SYSTEMD))) {
-            let _ = move_to(folder, "cgroup.procs");
+        for (name, folder) in &self.old {
+            if is_elsewhere(&own(&self.proc, name)) {
+                let _ = move_to(folder, "cgroup.procs");
+            }
+            // Where version 1 freezes, it is that one's folder that counts.
+            match own(&self.proc, name)? {
+                Some(path) if *name == "freezer" && is_a_users(folder, &path) => return Err(Errno::EPERM),
+                _ => {}
+            }
         }
         if !is_elsewhere(&own(&self.proc, "")) {
             return Ok(());

@@ -28,6 +28,7 @@ const VETH_INFO_PEER: u16 = 1;
 const BR_MCAST_SNOOPING: u16 = 23;
 const BR_MULTI_BOOLOPT: u16 = 46;
 const BR_FDB_MAX_LEARNED: u16 = 49;
+const BRPORT_GUARD: u16 = 5;
 const BRPORT_LEARNING: u16 = 8;
 const BRPORT_UNICAST_FLOOD: u16 = 9;
 const BRPORT_ISOLATED: u16 = 33;
@@ -197,7 +198,8 @@ impl Links {
             .or_else(|errno| self.up_without_ipv6(errno, index, Some(bridge)))?;
         let message = Message::new(SETLINK, ACK, &link(libc::AF_BRIDGE as u8, index, 0, 0));
         self.ask(message.nest(IFLA_PROTINFO, &[], |m| {
-            let m = m.byte(BRPORT_ISOLATED, lan.isolate.into());
+            // No member takes part in the spanning tree of a bridge that has one: such a port is shut.
+            let m = m.byte(BRPORT_GUARD, 1).byte(BRPORT_ISOLATED, lan.isolate.into());
             // The bridge is told where a watched member is, and believes nobody else.
             if lan.antispoof { m.byte(BRPORT_LEARNING, 0).byte(BRPORT_UNICAST_FLOOD, 0) } else { m }
         }))?;

@@ -9,28 +9,41 @@ mod reach;
 mod rules;
 
 use crate::error::{Error, call};
-use crate::registry;
+use crate::hygiene::Power;
 use crate::sys::{Errno, process};
+use crate::{cgroup, policy_files, registry, supervise};
 use caplet_policy::document::{Kind, Lan, Subnet, Subnet6};
+use caplet_policy::judge::Caller;
 use links::Links;
 use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 use outgoing::Outgoing;
 use rules::Tables;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-/// The verb of a watcher whose session is over: `unplug NAME [PORT]`.
+/// The verb of a watcher whose session is over: `unplug UID NAME [PORT]`.
 pub const VERB: &str = "unplug";
 /// The record of what watches the ports of all networks: no network can have this name.
 const WATCH: &str = "WATCH";
 /// How long a network's lock, or the kernel's taking down of a link, is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a session that is being built is waited for, in milliseconds: not as long as others wait for the lock.
+const TO_CONNECT: u16 = 7_000;
+/// What a holder says, by its first byte: the number of the bridge comes behind it, or why not; and what it hears.
+const READY: u8 = 0;
+const REFUSED: u8 = 1;
+const FAILED: u8 = 2;
+const CONNECTED: u8 = 3;
+const LONGEST_ANSWER: usize = 2048;
 
 /// The link that is a network's bridge.
 fn bridge(lan: &Lan) -> String {
@@ -41,11 +54,12 @@ fn own_bridge(network: &str) -> String {
     format!("cplt-{network}")
 }
 
-/// A network that is ready for one more: nobody removes it as long as this is held.
+/// A network that is ready for one more: nobody removes it as long as its holder lives, a process that stands apart from
+/// the caller's cgroup, whose user could have a lock stand still with whoever has it.
 #[derive(Debug)]
 pub struct Plug {
     lan: Lan,
-    lock: File,
+    holder: OwnedFd,
     bridge: u32,
 }
 
@@ -79,9 +93,9 @@ pub enum Uplink {
 
 impl Uplink {
     /// Refuses before anything of a session is built.
-    pub fn prepare(lan: &Lan) -> Result<Self, Error> {
+    pub fn prepare(lan: &Lan, caller: &Caller) -> Result<Self, Error> {
         match lan.kind {
-            Kind::Bridge => Plug::prepare(lan).map(Self::Shared),
+            Kind::Bridge => Plug::prepare(lan, caller).map(Self::Shared),
             Kind::Outgoing => Outgoing::prepare(lan).map(Self::Alone),
         }
     }
@@ -96,40 +110,30 @@ impl Uplink {
 }
 
 impl Plug {
-    /// Makes what is missing of it. Refuses before anything of a session is built.
-    pub fn prepare(lan: &Lan) -> Result<Self, Error> {
-        let script = rules::script(lan);
-        let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
-        let mut tables = Tables::open()?;
-        let mut alone = false;
-        for _ in 0..8 {
-            let mut lock = locked(&lan.name, alone)?;
-            let mut made = String::new();
-            let read = lock.rewind().and_then(|()| lock.read_to_string(&mut made));
-            read.map_err(|e| crate::hygiene::io("read a network's record", &e))?;
-            let found = links.find(&bridge(lan)).map_err(call("look a bridge up"))?;
-            if let (true, Some((index, kind)), true) = (made == script, &found, tables.are_there(lan)?) {
-                if kind == "bridge" {
-                    return Ok(Self { lan: lan.clone(), bridge: *index, lock });
-                }
+    /// Has what is missing of it made. Refuses before anything of a session is built.
+    pub fn prepare(lan: &Lan, caller: &Caller) -> Result<Self, Error> {
+        let hold = |line: &OwnedFd, left: Result<(), Errno>| hold(lan, caller, line, left);
+        let holder = supervise::apart(caller.uid, hold).map_err(call("fork for the network"))?;
+        let mut answer = [0; LONGEST_ANSWER];
+        let length = read(&holder, &mut answer).map_err(call("hear of the network"))?;
+        match answer.get(..length) {
+            Some([READY, bridge @ ..]) => {
+                let bridge = bridge.try_into().map_err(|_| call("hear of the network")(Errno::EBADMSG))?;
+                Ok(Self { lan: lan.clone(), holder, bridge: u32::from_ne_bytes(bridge) })
             }
-            if !alone {
-                alone = true; // and look again: somebody else may have been first
-                continue;
-            }
-            if let Err(error) = make(lan, &script, &made, found, &mut links) {
-                let _ = remove_if_empty(&lan.name, lock);
-                return Err(error);
-            }
-            let put = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(script.as_bytes()));
-            put.map_err(|e| crate::hygiene::io("write a network's record", &e))?;
-            alone = false;
+            Some([REFUSED, why @ ..]) => Err(Error::NoNetwork(String::from_utf8_lossy(why).into_owned())),
+            Some([FAILED, line @ ..]) => Err(Error::Refused(vec![String::from_utf8_lossy(line).into_owned()])),
+            _ => Err(call("hear of the network")(Errno::EPIPE)),
         }
-        Err(Error::NoNetwork(format!("network \"{}\" is gone again as soon as it is made", lan.name)))
     }
 
     /// Gives the process's network a link of its own into this one: the user's usual address, or the next free one.
     pub fn connect(self, pid: i32, uid: u32) -> Result<Place, Error> {
+        // Whoever can freeze this start may have kept it for when the network is another one.
+        let gone = || Error::NoNetwork(format!("network \"{}\" was not waited for so long; ask again", self.lan.name));
+        if poll(&mut [PollFd::new(self.holder.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0) {
+            return Err(gone());
+        }
         let Lan { name, subnet, gateway, subnet6, antispoof, .. } = &self.lan;
         let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
         let gateways = |address: &Ipv4Addr| subnet6.is_some_and(|six| six.member(*address) == six.gateway);
@@ -148,8 +152,10 @@ impl Plug {
                     let _ = links.remove_port(port);
                 })?;
             }
-            // For whoever has inherited the descriptor too.
-            let _ = process::unlock(&self.lock);
+            // It was held until now, and is in use from now on.
+            write(&self.holder, &[CONNECTED]).map_err(|_| gone()).inspect_err(|_| {
+                let _ = links.remove_port(port);
+            })?;
             return Ok(Place { address, gateway: *gateway, subnet: *subnet, subnet6: *subnet6, at: At::Port(port) });
         }
         Err(Error::NoNetwork(format!("network \"{name}\" has no free address in {subnet}")))
@@ -166,6 +172,87 @@ impl Place {
         let settled = Links::open().and_then(|mut links| links.settle(self));
         settled.map_err(call("configure eth0")).map(|()| tap)
     }
+}
+
+/// Makes it, and holds it until its session has its link, in a process that stands apart. Where there comes none, an empty
+/// network goes again.
+fn hold(lan: &Lan, caller: &Caller, line: &OwnedFd, left: Result<(), Errno>) {
+    let answer = |kind: u8, text: &[u8]| {
+        let text = text.get(..LONGEST_ANSWER - 1).unwrap_or(text);
+        write(line, &[&[kind][..], text].concat()).is_ok()
+    };
+    let ready = left.map_err(call("leave the caller's cgroup")).and_then(|()| ready(lan, caller));
+    let (told, lock) = match ready {
+        Ok((bridge, lock)) => (answer(READY, &bridge.to_ne_bytes()), lock),
+        Err(error) => {
+            let _ = match error {
+                Error::NoNetwork(why) => answer(REFUSED, why.as_bytes()),
+                error => answer(FAILED, error.lines().join("; ").as_bytes()),
+            };
+            return;
+        }
+    };
+    // Who could not be told waits for nothing. What is said before the line is shut counts.
+    if told {
+        let _ = poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], TO_CONNECT);
+    }
+    let _ = shutdown(line.as_raw_fd(), Shutdown::Both);
+    let connected = told && recv(line.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) == Ok(1);
+    drop(lock);
+    if !connected {
+        let _ = registry::folder().and_then(|folder| remove_left(&folder, &lan.name));
+    }
+}
+
+/// Whether the policy still says what a start has from it, which may have stood still since.
+fn is_still(lan: &Lan, caller: &Caller) -> Result<(), Error> {
+    let policy = policy_files::read(Power::Setuid, None, caller)?;
+    let now = policy.networks.iter().find(|other| other.name == lan.name);
+    match now.is_some_and(|now| Lan { at: lan.at.clone(), ..now.clone() } == *lan) {
+        true => Ok(()),
+        false => Err(Error::OtherPolicy),
+    }
+}
+
+/// The network's bridge, and the lock by which others are kept from removing it.
+fn ready(lan: &Lan, caller: &Caller) -> Result<(u32, File), Error> {
+    let script = rules::script(lan);
+    let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
+    let mut tables = Tables::open()?;
+    let mut alone = false;
+    for _ in 0..8 {
+        let mut lock = locked(&lan.name, alone)?;
+        let mut made = String::new();
+        let read = lock.rewind().and_then(|()| lock.read_to_string(&mut made));
+        read.map_err(|e| crate::hygiene::io("read a network's record", &e))?;
+        let found = links.find(&bridge(lan)).map_err(call("look a bridge up"))?;
+        if let (true, Some((index, kind)), true) = (made == script, &found, tables.are_there(lan)?) {
+            if kind == "bridge" && !alone {
+                return Ok((*index, lock));
+            }
+            if kind == "bridge" {
+                alone = false; // somebody else was first
+                continue;
+            }
+        }
+        if !alone {
+            alone = true; // and look again: somebody else may have been first
+            continue;
+        }
+        // Under the lock: nobody's rules are older than those that are there.
+        if let Err(error) = is_still(lan, caller) {
+            let _ = remove_if_empty(&lan.name, lock);
+            return Err(error);
+        }
+        if let Err(error) = make(lan, &script, &made, found, &mut links) {
+            let _ = remove_if_empty(&lan.name, lock);
+            return Err(error);
+        }
+        let put = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(script.as_bytes()));
+        put.map_err(|e| crate::hygiene::io("write a network's record", &e))?;
+        alone = false;
+    }
+    Err(Error::NoNetwork(format!("network \"{}\" is gone again as soon as it is made", lan.name)))
 }
 
 /// Everything that `nft` and the bridge need, checked and made.
@@ -297,24 +384,13 @@ fn has_ports(bridge: &str) -> bool {
     std::fs::read_dir(format!("/sys/class/net/{bridge}/brif")).is_ok_and(|mut ports| ports.next().is_some())
 }
 
-/// The network's record, locked; `alone` against everybody.
+/// The network's record, locked; `alone` against everybody. Who waits and who holds it stands apart from all callers.
 fn locked(name: &str, alone: bool) -> Result<File, Error> {
     let folder = registry::folder()?;
     let start = process::boot_time();
-    let mut killed = false;
     while process::boot_time() < start + PATIENCE {
-        let file = open(&folder, name, OFlag::O_CREAT)?;
-        if process::try_flock(&file, alone).map_err(call("lock a network's record"))? {
-            // One that was removed meanwhile is nobody's.
-            if fstat(&file).map_err(call("fstat a network's record"))?.st_nlink > 0 {
-                return Ok(File::from(file));
-            }
-            continue;
-        }
-        // Nobody holds it for so long but a helper that stands still (in a cgroup that its user has frozen).
-        if !killed && process::boot_time() > start + PATIENCE / 2 {
-            killed = true;
-            kill_holders(&file)?;
+        if let Some(lock) = lock(open(&folder, name, OFlag::O_CREAT)?, alone)? {
+            return Ok(lock);
         }
         pause();
     }
@@ -323,33 +399,13 @@ fn locked(name: &str, alone: bool) -> Result<File, Error> {
     )))
 }
 
-/// Kills the helpers that hold a record's lock, as `/proc/locks` (proc_locks(5)) has them: a start that is killed at any
-/// moment leaves nothing that the next one does not mend.
-fn kill_holders(file: &OwnedFd) -> Result<(), Error> {
-    let stat = fstat(file).map_err(call("fstat a network's record"))?;
-    let place = format!("{:02x}:{:02x}:{}", libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino);
-    let holders = || -> Vec<i32> {
-        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-        let of_it = |line: &&str| line.contains(" FLOCK ") && line.split_ascii_whitespace().any(|word| word == place);
-        locks.lines().filter(of_it).filter_map(|line| line.split_ascii_whitespace().nth(4)?.parse().ok()).collect()
-    };
-    for pid in holders() {
-        // It may have handed it on to its guard, a child of its own.
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
-        let all: Vec<(i32, OwnedFd)> =
-            children.chain([pid]).filter_map(|pid| Some((pid, process::pidfd_open(pid).ok()?))).collect();
-        // Looked at again: what holds it now is what the descriptors are of.
-        if holders().contains(&pid) {
-            for (pid, pidfd) in all {
-                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                if name.trim() == "caplet-helper" {
-                    let _ = process::pidfd_signal(&pidfd, libc::SIGKILL);
-                }
-            }
-        }
+/// Locks it, if it is free. One that was removed meanwhile is nobody's.
+fn lock(file: OwnedFd, alone: bool) -> Result<Option<File>, Error> {
+    let is_free = process::try_flock(&file, alone).map_err(call("lock a network's record"))?;
+    if !is_free || fstat(&file).map_err(call("fstat a network's record"))?.st_nlink == 0 {
+        return Ok(None);
     }
-    Ok(())
+    Ok(Some(File::from(file)))
 }
 
 fn open(folder: &OwnedFd, name: &str, create: OFlag) -> Result<OwnedFd, Error> {
@@ -363,19 +419,30 @@ fn record(name: &str) -> String {
 }
 
 fn pause() {
-    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(10u16));
+    let _ = poll(&mut [], PollTimeout::from(10u16));
 }
 
 /// What is left to do when a session is over: its link goes, and with the last one the network.
 pub fn unplug(words: &[std::ffi::OsString]) -> Result<i32, Error> {
     let text = |at: usize| words.get(at).and_then(|word| word.to_str());
-    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{VERB} NAME [PORT] is for root")));
+    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{VERB} UID NAME [PORT] is for root")));
     let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root();
-    let name = text(1).filter(|_| is_root).ok_or_else(usage)?;
-    match text(2) {
+    let uid = text(1).and_then(|uid| uid.parse().ok()).filter(|_| is_root).ok_or_else(usage)?;
+    let name = text(2).ok_or_else(usage)?;
+    let port = text(3).map(|port| port.parse().map_err(|_| usage())).transpose()?;
+    if let Err(error) = take_away(name, port) {
+        error.say();
+    }
+    supervise::end_as(uid)
+}
+
+fn take_away(name: &str, port: Option<u32>) -> Result<(), Error> {
+    // A watcher has left it; one that could not must not have a lock stand still.
+    let way = cgroup::Way::open().map_err(call("open the tree of cgroups"))?;
+    way.map_or(Ok(()), |way| way.leave()).map_err(call("leave the caller's cgroup"))?;
+    match port {
         // By number: its name is an address's, which may be somebody else's by now.
         Some(port) => {
-            let port = port.parse().map_err(|_| usage())?;
             let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
             links.remove_port(port).map_err(call("remove a link"))?;
         }
@@ -387,21 +454,40 @@ pub fn unplug(words: &[std::ffi::OsString]) -> Result<i32, Error> {
             }
         }
     }
-    let lock = locked(name, true)?;
-    remove_if_empty(name, lock)?;
-    Ok(0)
+    remove_if_empty(name, locked(name, true)?)
 }
 
-/// Networks that were left behind when everything of ours was killed.
+/// Networks that were left behind when everything of ours was killed. In a process that stands apart.
 pub fn sweep(folder: &OwnedFd) -> Result<(), Error> {
-    let all = registry::networks(folder)?;
-    for name in all.iter().filter(|name| *name != WATCH) {
-        let Ok(file) = open(folder, name, OFlag::empty()) else { continue };
-        if process::try_flock(&file, true).unwrap_or(false) {
-            remove_if_empty(name, File::from(file))?;
-        }
+    for name in registry::networks(folder)?.iter().filter(|name| *name != WATCH) {
+        let _ = remove_left(folder, name); // one that cannot be removed keeps no other
     }
-    if all == [WATCH] { unwatch() } else { Ok(()) }
+    if registry::networks(folder)? == [WATCH] { unwatch() } else { Ok(()) }
+}
+
+/// Whether there seems to be one, but for one that is held: looks, and locks nothing.
+pub fn is_one_left(folder: &OwnedFd, held: Option<&str>) -> bool {
+    let all = registry::networks(folder).unwrap_or_default();
+    let is_empty = |name: &String| {
+        let mut made = String::new();
+        let read = open(folder, name, OFlag::empty()).map(|file| File::from(file).read_to_string(&mut made));
+        matches!(read, Ok(Ok(_))) && !is_in_use(name, &made)
+    };
+    all == [WATCH] || all.iter().filter(|name| *name != WATCH && held != Some(name.as_str())).any(is_empty)
+}
+
+fn remove_left(folder: &OwnedFd, name: &str) -> Result<(), Error> {
+    match open(folder, name, OFlag::empty()).map(|file| lock(file, true)) {
+        Ok(Ok(Some(lock))) => remove_if_empty(name, lock),
+        _ => Ok(()),
+    }
+}
+
+/// Whether anybody's link leads into it; by what its record says, too.
+fn is_in_use(name: &str, made: &str) -> bool {
+    // As the first line of its rules says.
+    let subnet = made.lines().next().and_then(|line| subnet_of(line.trim_start_matches("# ").split(' ').next()?));
+    has_ports(&own_bridge(name)) || subnet.is_some_and(|subnet| ports().any(|(_, address)| subnet.has_host(address)))
 }
 
 /// The lock is held by nobody else.
@@ -409,13 +495,10 @@ fn remove_if_empty(name: &str, mut lock: File) -> Result<(), Error> {
     let mut made = String::new();
     let read = lock.rewind().and_then(|()| lock.read_to_string(&mut made));
     read.map_err(|e| crate::hygiene::io("read a network's record", &e))?;
-    // As the first line of its rules says.
-    let mut first = made.lines().next().unwrap_or_default().trim_start_matches("# ").split(' ');
-    let subnet = first.next().and_then(subnet_of);
-    let own = own_bridge(name);
-    if has_ports(&own) || subnet.is_some_and(|subnet| ports().any(|(_, address)| subnet.has_host(address))) {
+    if is_in_use(name, &made) {
         return Ok(());
     }
+    let own = own_bridge(name);
     if Path::new("/sys/class/net").join(&own).join("bridge").exists() {
         let mut links = Links::open().map_err(call("socket(NETLINK_ROUTE)"))?;
         links.remove(&own).map_err(call(format!("remove the bridge {own}")))?;
@@ -432,6 +515,20 @@ mod tests {
 
     fn subnet(a: [u8; 4], prefix: u8) -> Subnet {
         Subnet { address: a.into(), prefix }
+    }
+
+    #[test]
+    fn a_record_that_was_removed_is_nobodys_to_hold() {
+        let path = std::env::temp_dir().join(format!("caplet-lan-{}", std::process::id()));
+        let open = || OwnedFd::from(File::options().create(true).append(true).open(&path).expect("a file"));
+        let (first, second) = (open(), open());
+        let held = lock(first, true).expect("flock").expect("it is free");
+        assert!(lock(open(), true).expect("flock").is_none() && lock(open(), false).expect("flock").is_none());
+        std::fs::remove_file(&path).expect("it is there");
+        drop(held);
+        assert!(lock(second, true).expect("flock").is_none(), "it is free, and has no name");
+        assert!(lock(open(), false).expect("flock").is_some());
+        let _ = std::fs::remove_file(path);
     }
 
     #[test]

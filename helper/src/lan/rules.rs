@@ -4,7 +4,7 @@
 use super::links::{link_local, mac, port};
 use super::netlink::{ACK, CREATE, Message, Netlink};
 use crate::error::{Error, call};
-use crate::sys::Errno;
+use crate::sys::{Errno, process};
 use caplet_policy::document::{Lan, Subnet6};
 use nix::sys::socket::SockProtocol;
 use std::fmt::Write as _;
@@ -54,7 +54,7 @@ fn sixth(lan: &Lan) -> String {
 /// What a port of any network with `antispoof` may send: its own addresses, over IPv4 and ARP and, where the network has
 /// it, IPv6, and no offers of addresses or routes. One table for all of them, so that a port that nobody has admitted
 /// can send nothing. What the kernel hands to a port itself (frames to 01:80:c2:00:00:0X go round the bridge and its
-/// hooks) ends there, whatever the network. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
+/// hooks) ends there, but for the spanning tree's, which links::join keeps out. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
 pub fn antispoof(with_ipv6: bool) -> String {
     let (sets, rules) = match with_ipv6 {
         true => (SETS6, RULES6),
@@ -77,8 +77,10 @@ table bridge caplet {{
   set members {{ type ifname . ether_addr . ipv4_addr; }}
 {sets}  chain from_members {{
     type filter hook prerouting priority -300; policy accept;
+    iifname \"cpl*\" ether daddr 01:80:c2:00:00:00 drop
     iifname != \"cplt*\" accept
     udp sport 67 drop
+    udp dport 68 drop
     ether type arp iifname . ether saddr . arp saddr ip @members iifname . arp saddr ether . arp saddr ip @members accept
     ether type ip iifname . ether saddr . ip saddr @members accept
 {rules}    drop
@@ -92,6 +94,7 @@ const SETS6: &str = "  set members6 { type ifname . ether_addr . ipv6_addr; }
   set targets6 { typeof iifname . ether saddr . @th,64,128; }
 ";
 const RULES6: &str = "    udp sport 547 drop
+    udp dport 546 drop
     icmpv6 type { nd-router-advert, nd-redirect } drop
     icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @targets6 drop
     ether type ip6 iifname . ether saddr . ip6 saddr @members6 accept
@@ -175,6 +178,7 @@ pub fn load(script: &str) -> Result<(), Error> {
     let mut command = Command::new(nft);
     command.args(["-f", "-"]).env_clear().current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    process::end_with_parent(&mut command);
     let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script.as_bytes()).map_err(|e| failed(e.to_string()))?;

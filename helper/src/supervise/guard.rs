@@ -1,10 +1,10 @@
-//! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone, in an empty root. It
+//! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone (and CAP_SETUID, to end as the user), in an empty root. It
 //! ends the session when the relay dies, when the time is up or when it is no longer granted, and sees to it that every
 //! `grant` gets its `end`.
 
 use super::terminal::Outer;
-use super::trace;
 use super::wire::{self, Cause, Report};
+use super::{SETUID, trace};
 use crate::authenticate::TO_THINK;
 use crate::authenticate::talk::{self, Word};
 use crate::capset;
@@ -37,8 +37,8 @@ const TO_RUN: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 /// How long it takes a process to end, in milliseconds.
 const MOMENT: u16 = 200;
-/// CAP_KILL.
-const KILL: CapSet = CapSet::from_bits(1 << 5);
+/// CAP_KILL, and for its end CAP_SETUID.
+const KEPT: CapSet = CapSet::from_bits(1 << 5 | SETUID.bits());
 
 /// A running command, as its starter hands it to the guard.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ pub fn run(
     let (isolated, lifetime, judged_at) = (plan.isolation.is_some(), plan.lifetime, plan.judged_at);
     let real = plan.power == Power::Setuid;
     let person = recorded.person().clone();
+    let uid = person.uid;
     let mut ending = recorded.into_ending();
     // Before the root is empty. A kernel without it (CONFIG_PROC_CHILDREN) leaves the command itself.
     let list = format!("/proc/self/task/{}/children", std::process::id());
@@ -127,7 +128,12 @@ pub fn run(
         // Late: the watcher's own move has waited for all processors meanwhile (RCU), and this one need not. What was
         // started stays where its caller is.
         let leave = || way.iter().try_for_each(cgroup::Way::leave).map_err(call("leave the caller's cgroup"));
-        match told.and_then(|()| surround()).and_then(|()| leave()).and_then(|()| retire(&null)).and_then(|()| run()) {
+        match told
+            .and_then(|()| surround())
+            .and_then(|()| leave())
+            .and_then(|()| retire(&null, uid))
+            .and_then(|()| run())
+        {
             Ok(()) => Ok(started),
             Err(error) => {
                 let _ = process::pidfd_signal(&started.pidfd, libc::SIGKILL);
@@ -158,8 +164,11 @@ pub fn run(
         }
         Err(error) => {
             let late = ending.end(&format!("failed:{}", error.code()), None, None);
-            // What is still to be logged would end with it.
+            // What is still to be logged would end with it. Else nothing is left to do as root.
             if late.is_none() {
+                if real {
+                    identity::end_as(uid);
+                }
                 let _ = process::end_in(TO_SAY);
             }
             error.say();
@@ -171,7 +180,15 @@ pub fn run(
     if let Some(late) = late {
         late.insist();
     }
-    process::exit_now(0)
+    // What was killed while it was still root's: nobody else would ask after it.
+    for _ in 0..MOMENT {
+        match process::wait(None, libc::WEXITED | libc::WNOHANG) {
+            Err(_) => break,
+            Ok(Some(_)) => {}
+            Ok(None) => drop(poll(&mut [], PollTimeout::from(MOMENT / 20))),
+        }
+    }
+    if real { super::end_as(uid) } else { process::exit_now(0) }
 }
 
 /// The error of who worked for a child of ours that is being killed; nothing more to say where it had ended by itself,
@@ -209,8 +226,8 @@ fn surround(started: &Started, change: &Word) -> Result<(), Error> {
     }
 }
 
-/// Gives up the caller's descriptors, the tree, and every capability but CAP_KILL.
-fn retire(null: &OwnedFd) -> Result<(), Error> {
+/// Gives up the caller's descriptors, the tree, and every capability but those.
+fn retire(null: &OwnedFd, uid: u32) -> Result<(), Error> {
     let empty = mount::new_filesystem("tmpfs", &[("mode", "555")], RDONLY | NOSUID | NODEV | NOEXEC)
         .map_err(call("new tmpfs for the guard"))?;
     nix::unistd::fchdir(&empty).map_err(call("fchdir"))?;
@@ -218,10 +235,10 @@ fn retire(null: &OwnedFd) -> Result<(), Error> {
     // Stays open: closing it now would wait for the kernel to take the mount apart.
     let _ = empty.into_raw_fd();
     let _ = identity::set_supplementary_groups(&[]); // denied in a user namespace of the user's own, and needless
-    capset::reduce_to(KILL)?;
+    capset::reduce_to(KEPT)?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?;
     // Last, so that a failure above can still be said.
-    seccomp::only_watch(&[])?;
+    seccomp::only_watch(&[], Some(uid))?;
     (0..3).try_for_each(|number| terminal::replace_standard(null, number)).map_err(call("dup2 /dev/null"))
 }
 

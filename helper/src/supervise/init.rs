@@ -124,7 +124,7 @@ impl Watch<'_> {
         for number in 0..3 {
             terminal::replace_standard(&null, number).map_err(call("dup2 /dev/null"))?;
         }
-        seccomp::only_watch(seccomp::FOREGROUND)?;
+        seccomp::only_watch(seccomp::FOREGROUND, None)?;
         match wire::send(&line, Report::Go, None) {
             // It has ended, and has said why.
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(signals),

@@ -3,10 +3,13 @@
 //! between them.
 
 use crate::cgroup;
-use crate::sys::{Errno, capability, identity, process, terminal as tty};
+use crate::sys::process::{self, Fork};
+use crate::sys::{Errno, capability, identity, terminal as tty};
+use caplet_policy::capability::CapSet;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::{CString, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 pub mod guard;
@@ -16,6 +19,15 @@ pub mod terminal;
 pub mod trace;
 pub mod watcher;
 pub mod wire;
+
+/// CAP_SETUID: what a process of root's keeps for its end.
+pub const SETUID: CapSet = CapSet::from_bits(1 << 7);
+
+/// Ends this process, which needs CAP_SETUID for it ([`identity::end_as`]).
+pub fn end_as(uid: u32) -> ! {
+    identity::end_as(uid);
+    process::exit_now(0)
+}
 
 /// Keeps nothing of the caller's but these descriptors: a process of root's that stays.
 pub fn retire(keep: Vec<i32>) -> Result<(), Errno> {
@@ -32,6 +44,29 @@ pub fn retire(keep: Vec<i32>) -> Result<(), Errno> {
     process::close_all_but(keep)?;
     capability::set_not_dumpable()?;
     nix::unistd::chdir("/")
+}
+
+/// How long a process that stands apart has for its work, in seconds: it holds locks of everybody's.
+const TO_WORK: u32 = 60;
+
+/// Has a process of root's do what nobody but root may stop, freeze or kill half-way: out of the caller's cgroup and
+/// session, and nobody's child whom the caller would have to wait for. What comes back is the line to it, which ends with
+/// it. It is told whether it could leave.
+pub fn apart(uid: u32, work: impl FnOnce(&OwnedFd, Result<(), Errno>)) -> Result<OwnedFd, Errno> {
+    let (ours, theirs) = wire::pair().map_err(|_| Errno::EMFILE)?;
+    match process::fork()? {
+        Fork::Child => {
+            if let Ok(Fork::Child) = process::fork() {
+                drop(ours);
+                let left = retire(vec![theirs.as_raw_fd()]).and_then(|()| process::end_in(TO_WORK));
+                work(&theirs, left);
+                drop(theirs);
+                end_as(uid);
+            }
+            process::exit_now(0)
+        }
+        Fork::Parent(child) => process::wait(Some(child), libc::WEXITED).map(|_| ours),
+    }
 }
 
 /// The installed helper's argv, its path the first word. `None`: one of the words holds a NUL.

@@ -3,12 +3,12 @@
 //! opens the records, without any power while it reads them. What it tells is numbers: no address of the kernel's, no
 //! descriptor, and nothing of any other process.
 
-use super::retire;
 use super::wire::{self, Report};
+use super::{SETUID, end_as, retire};
 use crate::seccomp;
 use crate::sys::perf::{self, Ring};
 use crate::sys::process::{self, Fork};
-use crate::sys::{Errno, capability};
+use crate::sys::{Errno, capability, identity};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -49,20 +49,20 @@ fn is_heard(line: &OwnedFd, seconds: u32) -> bool {
 }
 
 /// Forks it. Where that fails the guard sees the end of its line, and goes on without it.
-pub fn start(line: &OwnedFd, report: &OwnedFd) {
+pub fn start(uid: u32, line: &OwnedFd, report: &OwnedFd) {
     if let Ok(Fork::Child) = process::fork() {
-        let _ = run(line, report);
-        process::exit_now(0)
+        let _ = run(uid, line, report);
+        end_as(uid)
     }
 }
 
-fn run(line: &OwnedFd, report: &OwnedFd) -> Result<(), Errno> {
+fn run(uid: u32, line: &OwnedFd, report: &OwnedFd) -> Result<(), Errno> {
     retire(vec![line.as_raw_fd(), report.as_raw_fd()])?;
     let Some((Report::Trace(pid), _)) = wire::receive(line)? else { return Ok(()) };
     let records = Records::open(pid as i32);
-    capability::give_up()?;
+    capability::give_up_but(SETUID.bits())?;
     capability::set_no_new_privs()?; // without capabilities no filter without it
-    seccomp::only_watch(&[libc::SYS_setitimer]).map_err(|_| Errno::EPERM)?;
+    seccomp::only_watch(&[libc::SYS_setitimer], Some(uid)).map_err(|_| Errno::EPERM)?;
     wire::send(line, Report::Go, None)?;
     let text = match records {
         Ok(mut records) => {
@@ -77,8 +77,9 @@ fn run(line: &OwnedFd, report: &OwnedFd) -> Result<(), Errno> {
             format!("{{\"trace\":{{\"not\":\"{why}\"}}}}\n")
         }
     };
-    // Nobody keeps this process by not reading.
+    // Nobody keeps this process by not reading, nor what is left of it as root's.
     process::end_in(PATIENCE)?;
+    identity::end_as(uid);
     let mut rest = text.as_bytes();
     while let Ok(length @ 1..) = nix::unistd::write(report, rest) {
         rest = rest.get(length..).unwrap_or_default();

@@ -3,11 +3,11 @@
 
 use super::terminal::Keeper;
 use super::wire::{self, Cause, Report};
-use super::{become_helper, fresh_helper};
+use super::{SETUID, become_helper, end_as, fresh_helper};
 use crate::rejudge::{self, Granted, Verdict};
 use crate::sys::capability;
 use crate::sys::process::{self, Change, Fork};
-use crate::{lan, process_stat};
+use crate::{lan, process_stat, trail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -29,9 +29,16 @@ const TRIES: u32 = 10;
 const AGAIN_SOON: u16 = 50;
 
 /// Forks it. Where that fails the guard sees the end of its line, and ends the session.
-pub fn start(granted: Granted, judged_at: Duration, lan: Option<&str>, keeper: Option<Keeper>, guard: &OwnedFd) {
+pub fn start(
+    uid: u32,
+    granted: Granted,
+    judged_at: Duration,
+    lan: Option<&str>,
+    keeper: Option<Keeper>,
+    guard: &OwnedFd,
+) {
     if let Ok(Fork::Child) = process::fork() {
-        let mut watcher = Watcher { guard, keeper, port: None, is_alone: false };
+        let mut watcher = Watcher { uid, guard, keeper, port: None, is_alone: false };
         let _ = watcher.run(&granted, judged_at);
         if watcher.is_alone {
             watcher.sweep();
@@ -39,11 +46,13 @@ pub fn start(granted: Granted, judged_at: Duration, lan: Option<&str>, keeper: O
         if let Some(lan) = lan {
             watcher.unplug(lan);
         }
-        process::exit_now(0)
+        end_as(uid)
     }
 }
 
 struct Watcher<'a> {
+    /// Whose session it is.
+    uid: u32,
     guard: &'a OwnedFd,
     keeper: Option<Keeper>,
     /// The session's in its network.
@@ -72,7 +81,7 @@ impl Watcher<'_> {
                 None => self.sleep(AGAIN)?,
             }
         };
-        capability::give_up().map_err(|_| Over)?;
+        capability::give_up_but(SETUID.bits()).map_err(|_| Over)?;
         let argv = fresh_helper([rejudge::VERB.into()]).ok_or(Over)?;
         let words = granted.environment(&base).ok_or(Over)?;
         let mut failures = 0;
@@ -110,7 +119,7 @@ impl Watcher<'_> {
     /// The guard was killed, whose command may go on (host scope), and whose `end` is not written: a fresh helper does
     /// what it would have done. The relay has it done too, and is the user's.
     fn sweep(&self) {
-        let Some(argv) = fresh_helper(["sweep".into()]) else { return };
+        let Some(argv) = fresh_helper([trail::FOR.into(), self.uid.to_string().into()]) else { return };
         // Until the kernel has taken its lock back.
         let _ = poll(&mut [], AGAIN_SOON);
         match process::fork() {
@@ -125,7 +134,12 @@ impl Watcher<'_> {
 
     /// The session is over: a fresh helper takes its link away, and with the last one the network.
     fn unplug(&self, lan: &str) {
-        let words = [Some(lan::VERB.into()), Some(lan.into()), self.port.map(|port| port.to_string().into())];
+        let words = [
+            Some(lan::VERB.into()),
+            Some(self.uid.to_string().into()),
+            Some(lan.into()),
+            self.port.map(|port| port.to_string().into()),
+        ];
         if let Some(argv) = fresh_helper(words.into_iter().flatten()) {
             become_helper(&argv, &[]);
         }

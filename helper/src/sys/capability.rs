@@ -54,10 +54,10 @@ pub fn set(sets: Sets) -> Result<(), Errno> {
 }
 
 /// Gives all of the three up, and asks the kernel whether that was done: `EPERM` if not.
-pub fn give_up() -> Result<(), Errno> {
-    let none = Sets { effective: 0, permitted: 0, inheritable: 0 };
-    set(none)?;
-    if get()? == none { Ok(()) } else { Err(Errno::EPERM) }
+pub fn give_up_but(keep: u64) -> Result<(), Errno> {
+    let kept = Sets { effective: keep, permitted: keep, inheritable: 0 };
+    set(kept)?;
+    if get()? == kept { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn prctl(option: i32, arg2: u64, arg3: u64) -> Result<i32, Errno> {

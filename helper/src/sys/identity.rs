@@ -21,6 +21,15 @@ pub fn set_users(real: u32, effective: u32, saved: u32) -> Result<(), Errno> {
     as_asked([now.real, now.effective, now.saved].map(|id| id.as_raw()) == [real, effective, saved])
 }
 
+/// The same as a process's last act, which nothing depends on. Its parent may be a process of the user's by then (a subreaper,
+/// prctl(2)) that waits for nobody: what is left of it, a zombie, counts as that user's (RLIMIT_NPROC) and not as the machine's.
+pub fn end_as(uid: u32) {
+    if uid != u32::MAX {
+        // SAFETY: plain numbers.
+        unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    }
+}
+
 /// Real, effective and saved group id at once, `gid` checked not to be the "leave it" value -1.
 pub fn set_group(gid: u32) -> Result<(), Errno> {
     set_groups(gid, gid, gid)

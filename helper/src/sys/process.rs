@@ -259,6 +259,16 @@ pub fn end_in(seconds: u32) -> Result<(), Errno> {
     alarm.thread_unblock()
 }
 
+/// Has the kernel kill it when this process ends: what it does for somebody who holds a lock ends with the lock.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    let ends = || {
+        // SAFETY: plain numbers.
+        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop).map_err(Into::into)
+    };
+    // SAFETY: a system call and nothing else, between fork and exec.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ends) };
+}
+
 /// Disarms the three interval timers that survive exec.
 pub fn disarm_timers() {
     for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
@@ -467,12 +477,6 @@ pub fn try_flock(file: impl AsFd, alone: bool) -> Result<bool, Errno> {
         Err(Errno::EWOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),
     }
-}
-
-/// Gives such a lock back, also for every copy of the descriptor.
-pub fn unlock(file: impl AsFd) -> Result<(), Errno> {
-    // SAFETY: plain numbers.
-    Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_UN) }).map(drop)
 }
 
 /// An exclusive lock on an open file, if it is free (flock(2)). It goes when the last copy of the descriptor does.
