@@ -54,7 +54,8 @@ fn sixth(lan: &Lan) -> String {
 /// What a port of any network with `antispoof` may send: its own addresses, over IPv4 and ARP and, where the network has
 /// it, IPv6, and no offers of addresses or routes. One table for all of them, so that a port that nobody has admitted
 /// can send nothing. What the kernel hands to a port itself (frames to 01:80:c2:00:00:0X go round the bridge and its
-/// hooks) ends there, but for the spanning tree's, which links::join keeps out. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
+/// hooks) ends there, but for the spanning tree's: where the kernel has one, links::join keeps them out of it, where the
+/// bridge hands them on, a rule. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
 pub fn antispoof(with_ipv6: bool) -> String {
     let (sets, rules) = match with_ipv6 {
         true => (SETS6, RULES6),
