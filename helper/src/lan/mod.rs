@@ -192,6 +192,8 @@ fn hold(lan: &Lan, caller: &Caller, line: &OwnedFd, left: Result<(), Errno>) {
             return;
         }
     };
+    // Its own waiting is no part of what the network took.
+    let _ = process::end_in(supervise::TO_WORK);
     // Who could not be told waits for nothing. What is said before the line is shut counts.
     if told {
         let _ = poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], TO_CONNECT);

@@ -6,13 +6,17 @@ use super::netlink::{ACK, CREATE, Message, Netlink};
 use crate::error::{Error, call};
 use crate::sys::{Errno, process};
 use caplet_policy::document::{Lan, Subnet6};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::SockProtocol;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 const NFT: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+/// How long nft may take, in milliseconds.
+const PATIENCE: u16 = 10_000;
 const INET: u8 = 1;
 const BRIDGE: u8 = 7;
 const SUBSYSTEM: u16 = 10;
@@ -179,10 +183,17 @@ pub fn load(script: &str) -> Result<(), Error> {
     let mut command = Command::new(nft);
     command.args(["-f", "-"]).env_clear().current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    process::end_with_parent(&mut command);
     let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(script.as_bytes()).map_err(|e| failed(e.to_string()))?;
+    }
+    // Whoever takes longer may carry it out when the lock is somebody else's.
+    let ended = process::pidfd_open(child.id() as i32)
+        .and_then(|pidfd| poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PATIENCE));
+    if ended != Ok(1) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed("nft did not end in time".into()));
     }
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     match output.status.success() {

@@ -47,7 +47,7 @@ pub fn retire(keep: Vec<i32>) -> Result<(), Errno> {
 }
 
 /// How long a process that stands apart has for its work, in seconds: it holds locks of everybody's.
-const TO_WORK: u32 = 60;
+pub const TO_WORK: u32 = 60;
 
 /// Has a process of root's do what nobody but root may stop, freeze or kill half-way: out of the caller's cgroup and
 /// session, and nobody's child whom the caller would have to wait for. What comes back is the line to it, which ends with

@@ -259,16 +259,6 @@ pub fn end_in(seconds: u32) -> Result<(), Errno> {
     alarm.thread_unblock()
 }
 
-/// Has the kernel kill it when this process ends: what it does for somebody who holds a lock ends with the lock.
-pub fn end_with_parent(command: &mut std::process::Command) {
-    let ends = || {
-        // SAFETY: plain numbers.
-        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop).map_err(Into::into)
-    };
-    // SAFETY: a system call and nothing else, between fork and exec.
-    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ends) };
-}
-
 /// Disarms the three interval timers that survive exec.
 pub fn disarm_timers() {
     for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
