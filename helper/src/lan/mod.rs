@@ -130,7 +130,10 @@ impl Plug {
     /// Gives the process's network a link of its own into this one: the user's usual address, or the next free one.
     pub fn connect(self, pid: i32, uid: u32) -> Result<Place, Error> {
         // Whoever can freeze this start may have kept it for when the network is another one.
-        let gone = || Error::NoNetwork(format!("network \"{}\" was not waited for so long; ask again", self.lan.name));
+        let seconds = TO_CONNECT / 1000;
+        let late =
+            format!("network \"{}\": this start stood still for {seconds} s; give the command again", self.lan.name);
+        let gone = || Error::NoNetwork(late.clone());
         if poll(&mut [PollFd::new(self.holder.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0) {
             return Err(gone());
         }
@@ -206,8 +209,8 @@ fn hold(lan: &Lan, caller: &Caller, line: &OwnedFd, left: Result<(), Errno>) {
     }
 }
 
-/// Whether the policy still says what a start has from it, which may have stood still since.
-fn is_still(lan: &Lan, caller: &Caller) -> Result<(), Error> {
+/// Refuses where the policy no longer says what a start has from it, which may have stood still since.
+fn policy_stands(lan: &Lan, caller: &Caller) -> Result<(), Error> {
     let policy = policy_files::read(Power::Setuid, None, caller)?;
     let now = policy.networks.iter().find(|other| other.name == lan.name);
     match now.is_some_and(|now| Lan { at: lan.at.clone(), ..now.clone() } == *lan) {
@@ -228,25 +231,21 @@ fn ready(lan: &Lan, caller: &Caller) -> Result<(u32, File), Error> {
         let read = lock.rewind().and_then(|()| lock.read_to_string(&mut made));
         read.map_err(|e| crate::hygiene::io("read a network's record", &e))?;
         let found = links.find(&bridge(lan)).map_err(call("look a bridge up"))?;
-        if let (true, Some((index, kind)), true) = (made == script, &found, tables.are_there(lan)?) {
-            if kind == "bridge" && !alone {
-                return Ok((*index, lock));
+        let bridge = found.as_ref().filter(|(_, kind)| kind == "bridge").map(|(index, _)| *index);
+        if let (true, Some(index), true) = (made == script, bridge, tables.are_there(lan)?) {
+            if !alone {
+                return Ok((index, lock));
             }
-            if kind == "bridge" {
-                alone = false; // somebody else was first
-                continue;
-            }
+            alone = false; // somebody else was first
+            continue;
         }
         if !alone {
             alone = true; // and look again: somebody else may have been first
             continue;
         }
-        // Under the lock: nobody's rules are older than those that are there.
-        if let Err(error) = is_still(lan, caller) {
-            let _ = remove_if_empty(&lan.name, lock);
-            return Err(error);
-        }
-        if let Err(error) = make(lan, &script, &made, found, &mut links) {
+        // The policy is read under the lock: nobody's rules are older than those that are there.
+        let done = policy_stands(lan, caller).and_then(|()| make(lan, &script, &made, found, &mut links));
+        if let Err(error) = done {
             let _ = remove_if_empty(&lan.name, lock);
             return Err(error);
         }

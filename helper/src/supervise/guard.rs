@@ -1,6 +1,6 @@
-//! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone (and CAP_SETUID, to end as the user), in an empty root. It
-//! ends the session when the relay dies, when the time is up or when it is no longer granted, and sees to it that every
-//! `grant` gets its `end`.
+//! The guard: root's, so that the user can neither stop nor kill it, but with CAP_KILL alone (and CAP_SETUID, to end as
+//! the user), in an empty root. It ends the session when the relay dies, when the time is up or when it is no longer
+//! granted, and sees to it that every `grant` gets its `end`.
 
 use super::terminal::Outer;
 use super::wire::{self, Cause, Report};
@@ -164,6 +164,7 @@ pub fn run(
         }
         Err(error) => {
             let late = ending.end(&format!("failed:{}", error.code()), None, None);
+            reap();
             // What is still to be logged would end with it. Else nothing is left to do as root.
             if late.is_none() {
                 if real {
@@ -180,15 +181,18 @@ pub fn run(
     if let Some(late) = late {
         late.insist();
     }
-    // What was killed while it was still root's: nobody else would ask after it.
+    if real { super::end_as(uid) } else { process::exit_now(0) }
+}
+
+/// Asks after what was killed while it was still root's, before the user may kill this process too: nobody else would.
+fn reap() {
     for _ in 0..MOMENT {
         match process::wait(None, libc::WEXITED | libc::WNOHANG) {
-            Err(_) => break,
+            Err(_) => return,
             Ok(Some(_)) => {}
             Ok(None) => drop(poll(&mut [], PollTimeout::from(MOMENT / 20))),
         }
     }
-    if real { super::end_as(uid) } else { process::exit_now(0) }
 }
 
 /// The error of who worked for a child of ours that is being killed; nothing more to say where it had ended by itself,

@@ -53,7 +53,7 @@ pub fn set(sets: Sets) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
 }
 
-/// Gives all of the three up, and asks the kernel whether that was done: `EPERM` if not.
+/// Gives all of the three up but these of the effective and permitted one, and asks the kernel whether that was done: `EPERM` if not.
 pub fn give_up_but(keep: u64) -> Result<(), Errno> {
     let kept = Sets { effective: keep, permitted: keep, inheritable: 0 };
     set(kept)?;
