@@ -727,7 +727,7 @@ fn a_frozen_start_keeps_nobody_out_of_the_network() {
         running
     };
     // Two of root's: the start, where its user put it, and the holder, with nobody's session, terminal or cgroup.
-    let mut alice = start("alice");
+    let alice = start("alice");
     let (caller, holder) = of_the_start(lab, alice.pid_inside());
     let stat = |pid: &str| lab.read(&format!("/proc/{pid}/stat")).rsplit_once(')').expect("a name").1.to_owned();
     let session = |pid: &str| stat(pid).split_whitespace().nth(3).expect("a session").to_owned();
@@ -748,9 +748,8 @@ fn a_frozen_start_keeps_nobody_out_of_the_network() {
     // Somebody else's is another one.
     let mut bob = Member::new(lab, "bob", "lab", &[]);
     lab.root(&format!("kill -CONT {caller}")).expect_ok();
-    alice.wait();
-    let (code, said) = (alice.wait().code(), alice.err_so_far());
-    assert!(code == Some(125) && said.contains("\"lab\": this start stood still for 7 s"), "{code:?}: {said}");
+    let late = alice.output();
+    assert!(late.code() == 125 && late.err().contains("\"lab\": this start stood still for 7 s"), "{late}");
     assert!(bob.pings("172.17.254.254"));
     bob.end();
     nothing_stays(lab, &before);
@@ -782,18 +781,23 @@ fn a_start_brings_no_older_rules_than_the_policys() {
         let hold = "exec flock -x /run/caplet/net.lab sh -c 'echo held; read x'";
         let mut root = lab.task("root", ["sh", "-c", hold]).stdin_open().spawn();
         root.wait_for("held");
-        let mut alice = start("alice");
-        // Until its holder waits for the lock, and a start that was judged by the new policy has made new rules.
-        std::thread::sleep(Duration::from_millis(700));
+        let ours = || lab.root("pgrep -u root -x caplet-helper || true").out().lines().count();
+        let others = ours();
+        let alice = start("alice");
+        // Judged by the old policy: its holder, the second of root's, is there to stay, and waits for the lock.
+        let waits = || {
+            std::thread::sleep(Duration::from_millis(50));
+            ours() == others + 2
+        };
+        assert!(lab.until(|| (0..5).all(|_| waits())), "{others}, {}", ours());
         lab.write("/etc/caplet/policy.toml", &shut, 0o600, "root");
+        // As a start that was judged by the new policy would have.
         lab.root("nft delete table inet caplet-lab; true");
         drop(root.stdin.take());
         root.wait();
-        let (code, said) = (alice.wait().code(), alice.err_so_far());
-        assert!(
-            code == Some(125) && said.contains("the policy has changed since it was asked for"),
-            "{code:?}: {said}"
-        );
+        let late = alice.output();
+        let why = "the policy has changed since it was asked for";
+        assert!(late.code() == 125 && late.err().contains(why), "{late}");
         assert!(!rules().contains("table inet caplet-lab"), "{}", rules());
         let second = Member::new(lab, "alice", "lab", &[]);
         assert!(rules().contains("echo-request accept"));
