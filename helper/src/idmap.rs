@@ -77,6 +77,14 @@ impl Maps {
     }
 }
 
+/// The number that owns the namespaces of a user's sessions, for which all that they hold is counted: one for each user, so
+/// that nobody uses up what root's services or another user's sessions have, and one that no process has. `None`: it is
+/// somebody's, or NSS cannot say.
+pub fn owner(uid: u32) -> Option<u32> {
+    let reserved = uid ^ 1 << 31; // where systemd's UIDS-GIDS.md has nobody live
+    matches!(User::from_uid(Uid::from_raw(reserved)), Ok(None)).then_some(reserved)
+}
+
 /// The user's own range in that file.
 fn own_range(person: &Person, file: &str) -> Result<Range, Error> {
     let text = std::fs::read_to_string(file)
@@ -154,6 +162,12 @@ mod tests {
                 assert!(matches!(&why, Error::Subids(text) if text.contains("belongs to somebody")), "{why:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_owner_of_a_users_namespaces_is_nobody() {
+        assert_eq!((owner(1001), owner(0)), (Some(2_147_484_649), Some(2_147_483_648)));
+        assert_eq!(owner(2_147_483_648), None, "root");
     }
 
     #[test]

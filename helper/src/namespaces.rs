@@ -1,14 +1,14 @@
 //! The session's namespaces and its first process in them.
 //!
 //! Where the grant holds CAP_SYS_RESOURCE a user namespace stands around the session's, with room for one, or for a part
-//! of root's (`nested_userns`): who holds it in its own namespace writes any limit of that one (`/proc/sys/user`,
+//! of what its user has (`nested_userns`): who holds it in its own namespace writes any limit of that one (`/proc/sys/user`,
 //! user_namespaces(7)), but every level counts, and the level above is nobody's. Else a session with `ALL` could raise
-//! `max_user_namespaces` again, and undo `--cap-drop` in a namespace below its own, or take all that is counted as root's.
+//! `max_user_namespaces` again, and undo `--cap-drop` in a namespace below its own, or take all that is counted as its user's.
 
 use crate::cgroup;
 use crate::error::{Error, OURS, call};
 use crate::plan::Isolation;
-use crate::sys::{Errno, capability, process};
+use crate::sys::{Errno, capability, identity, process};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{getppid, pipe2, read, write};
@@ -20,7 +20,7 @@ pub type Made = Option<(i32, OwnedFd)>;
 
 const LIMIT: &str = "max_user_namespaces";
 /// What every user has a number of (user_namespaces(7), inotify(7), fanotify(7)). A session's are counted as those of
-/// whoever made its namespace, root, beside those of all other sessions and of root's own services.
+/// whoever made its namespace, its `owner`, beside those of that user's other sessions.
 const COUNTED: [&str; 4] =
     ["max_inotify_instances", "max_inotify_watches", "max_fanotify_groups", "max_fanotify_marks"];
 /// So many of them may one session have: a part of what there is.
@@ -36,7 +36,7 @@ const NAMESPACES: [&str; 7] = [
     "max_time_namespaces",
 ];
 
-/// One session's part of what root has, by name.
+/// One session's part of what its owner has, by name.
 #[derive(Debug)]
 pub struct Share(Vec<(&'static str, String)>);
 
@@ -92,8 +92,41 @@ pub fn first_process(
     if isolation.ceiling || entrance.is_some() {
         return by_another(isolation, proc, entrance, share);
     }
-    let made = process::clone_into(isolation.namespaces, false).map_err(|errno| refused(proc, errno))?;
-    mapped(made, isolation, proc)
+    mapped(clone_owned(isolation, proc, isolation.namespaces, false)?, isolation, proc)
+}
+
+/// A process in a user namespace that is owned by, and counted for, a number of the user's own. It is nobody's: whoever has
+/// the owner's has every capability inside (user_namespaces(7)), as root's processes that hold few would have of root's.
+fn clone_owned(isolation: &Isolation, proc: &OwnedFd, namespaces: i32, sibling: bool) -> Result<Made, Error> {
+    let is_other = become_owner(isolation.owner)?;
+    let made = process::clone_into(namespaces, sibling);
+    if is_other && !matches!(made, Ok(None)) {
+        become_root().inspect_err(|_| {
+            if let Ok(Some((_, pidfd))) = &made {
+                let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
+            }
+        })?;
+    }
+    made.map_err(|errno| refused(proc, errno))
+}
+
+/// Whether it did: in a user namespace that does not map that number they stay root's.
+fn become_owner(owner: Option<u32>) -> Result<bool, Error> {
+    let Some(owner) = owner else { return Ok(false) };
+    let sets = capability::get().map_err(call("capget"))?;
+    match identity::set_users(0, owner, 0) {
+        Err(Errno::EINVAL) => return Ok(false),
+        done => done.map_err(call(format!("setresuid(0, {owner}, 0)")))?,
+    }
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?; // which fs.suid_dumpable may have changed
+    // The change has emptied the effective set.
+    capability::set(sets).map_err(call("capset"))?;
+    Ok(true)
+}
+
+fn become_root() -> Result<(), Error> {
+    identity::set_user(0).map_err(call("setresuid(0)"))?;
+    capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
 }
 
 /// A short-lived process does it: in the outer namespace, if there is one, since only from there can the inner maps be
@@ -103,8 +136,11 @@ fn by_another(isolation: &Isolation, proc: &OwnedFd, entrance: Option<&OwnedFd>,
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(call("pipe"))?;
     let (gate, opener) = pipe2(OFlag::O_CLOEXEC).map_err(call("pipe"))?;
     let guard = std::process::id() as i32;
-    let flags = if isolation.ceiling { libc::CLONE_NEWUSER | libc::CLONE_FILES } else { libc::CLONE_FILES };
-    let Some((pid, _end)) = process::clone_into(flags, false).map_err(|errno| refused(proc, errno))? else {
+    let made = match isolation.ceiling {
+        true => clone_owned(isolation, proc, libc::CLONE_NEWUSER | libc::CLONE_FILES, false)?,
+        false => process::clone_into(libc::CLONE_FILES, false).map_err(call("clone3"))?,
+    };
+    let Some((pid, _end)) = made else {
         return match in_between(isolation, proc, entrance, share, (&gate, guard)) {
             Ok(None) => Ok(None), // the session's first process, with a table of its own
             Ok(Some((pid, pidfd))) => {
@@ -150,12 +186,17 @@ fn in_between(
     }
     entrance.map_or(Ok(()), cgroup::enter)?;
     if isolation.ceiling {
+        // Which is mapped; the inner one is owned by it, and counted here.
+        become_root()?;
         share.set(proc)?;
         if !isolation.nested {
             limit(proc, "1")?;
         }
     }
-    let made = process::clone_into(isolation.namespaces, true).map_err(|errno| refused(proc, errno))?;
+    let made = match isolation.ceiling {
+        true => process::clone_into(isolation.namespaces, true).map_err(|errno| refused(proc, errno))?,
+        false => clone_owned(isolation, proc, isolation.namespaces, true)?,
+    };
     mapped(made, isolation, proc)
 }
 
@@ -199,7 +240,7 @@ fn refused(proc: &OwnedFd, errno: Errno) -> Error {
             Error::NoUserNamespace("user.max_user_namespaces is 0 on this machine: root allows them with sysctl")
         }
         (Errno::ENOSPC, _) => Error::NoUserNamespace(
-            "as many namespaces as the machine allows are in use (user.max_*_namespaces): end a session",
+            "as many namespaces as the machine allows a user are in use (user.max_*_namespaces): end a session",
         ),
         (errno, _) => call("clone3 into new namespaces")(errno),
     }

@@ -8,7 +8,7 @@ use crate::command::{self, Program};
 use crate::environment::{Environment, shell};
 use crate::error::{Error, NOT_FOUND, call};
 use crate::hygiene::{Inherited, Power};
-use crate::idmap::Maps;
+use crate::idmap::{self, Maps};
 use crate::limits::Limits;
 use crate::rootfs::Tree;
 use crate::scheduling::Scheduling;
@@ -91,6 +91,8 @@ pub struct Isolation {
     /// CLONE_NEW* flags, all at once, owned by the new user namespace.
     pub namespaces: i32,
     pub maps: Maps,
+    /// Who owns them. `None`: whoever makes them.
+    pub owner: Option<u32>,
     pub tree: Tree,
     pub hostname: Option<String>,
     /// Whether programs inside may make user namespaces of their own.
@@ -332,6 +334,7 @@ impl Isolation {
         Ok(Self {
             namespaces,
             maps: Maps::of(profile, person, outside)?,
+            owner: if power == Power::Setuid { idmap::owner(person.uid) } else { None },
             tree: Tree::of(profile, &person.home, person.uid, outside, mknod),
             hostname: profile.hostname.clone(),
             nested: profile.nested_userns,

@@ -43,6 +43,9 @@ subids = true
 users = ["bob"]
 max_sessions = 1
 
+[profile.watchers]
+users = ["alice", "bob"]
+
 [profile.clock]
 groups = ["timekeepers"]
 scope = "host"
@@ -188,7 +191,7 @@ fn a_same_uid_process_outside_cannot_enter_read_or_trace_the_session() {
         );
         assert_eq!(lab.python("alice", &attach).code(), 3, "ptrace of {pid}");
     }
-    // The owner of the session's user namespace is root: NS_GET_OWNER_UID (ioctl_ns(2)).
+    // The owner of the session's user namespace is nobody: NS_GET_OWNER_UID (ioctl_ns(2)).
     let owner = lab.python(
         "root",
         &format!(
@@ -196,7 +199,11 @@ fn a_same_uid_process_outside_cannot_enter_read_or_trace_the_session() {
             inside(session.command)
         ),
     );
-    assert_eq!(owner.expect_ok().out(), "0");
+    let alice = lab.root("id -u alice").out().parse::<u32>().expect("a number");
+    assert_eq!(owner.expect_ok().out(), (alice + (1 << 31)).to_string());
+    // So root's uid alone, as a command in host scope or a service may have it, is nothing to the session.
+    let poor = format!("setpriv --bounding-set=-all --inh-caps=-all nsenter -t {} -U true", inside(session.command));
+    assert!(!lab.sh("root", &poor).ok());
     Session::signal(session.relay, Signal::SIGTERM);
     task.wait();
 }
@@ -443,6 +450,39 @@ fn max_sessions_counts_and_gives_back() {
     lab.run_as("bob", ["caplet", "run", "-p", "few", "true"]).expect_ok();
     let own = format!("ls /run/caplet | grep -c '^{}[.]' || true", lab.uid("bob"));
     assert_eq!(lab.root(&own).out(), "0");
+}
+
+// R1, D7
+#[test]
+fn what_sessions_hold_is_counted_for_their_user_alone() {
+    let Some(lab) = lab() else { return };
+    let watch = "import ctypes, resource, sys\nlibc, n = ctypes.CDLL(None), 0\nlimit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n\
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))\nwhile libc.inotify_init() >= 0: n += 1\n\
+        print('watches', n, flush=True)\nsys.stdin.read()";
+    let all: u32 = lab.root("cat /proc/sys/fs/inotify/max_user_instances").out().parse().expect("a number");
+    let watches = |out: &str| -> u32 {
+        out.lines().find_map(|l| l.strip_prefix("watches ")).and_then(|n| n.parse().ok()).expect("a number")
+    };
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let words = ["caplet", "run", "--quiet", "-p", "watchers", "/usr/bin/python3", "-c", watch];
+        let running = lab.task("alice", words).stdin_open().spawn();
+        running.wait_for("watches");
+        held.push(running);
+    }
+    let counts: Vec<u32> = held.iter().map(|running| watches(&running.out_so_far())).collect();
+    assert_eq!(counts, [all / 4, all / 4, all / 4, all / 4, all % 4], "alice has all of hers");
+    // Which is nothing to another's sessions, to herself outside, or to root's services.
+    let bobs = lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "watchers", "/usr/bin/python3", "-c", watch]);
+    assert_eq!(watches(&bobs.expect_ok().out()), all / 4);
+    for user in ["alice", "root"] {
+        let one = "import ctypes; print(ctypes.CDLL(None).inotify_init() >= 0)";
+        assert_eq!(lab.python(user, one).expect_ok().out(), "True", "{user}");
+    }
+    for running in &mut held {
+        drop(running.stdin.take());
+        running.wait();
+    }
 }
 
 // R3

@@ -9,7 +9,7 @@ static LAB: SharedLab = SharedLab::new();
 
 const POLICY: &str = r#"
 [profile.own]
-users = ["alice"]
+users = ["alice", "bob"]
 may_add = ["NET_ADMIN"]
 
 [profile.zero]
@@ -48,7 +48,8 @@ fn own_machine() -> Option<(MutexGuard<'static, ()>, &'static Lab)> {
         return None;
     }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = shared(&LAB, || Lab::new().user("alice", &[]).subid("alice", 200_000, 65_536).policy(POLICY))?;
+    let lab =
+        shared(&LAB, || Lab::new().user("alice", &[]).user("bob", &[]).subid("alice", 200_000, 65_536).policy(POLICY))?;
     Some((turn, lab))
 }
 
@@ -96,7 +97,7 @@ fn sessions_are_as_ever(lab: &Lab) {
         assert_eq!(status.seccomp(), 2, "{profile}");
         assert_eq!(status.uids(), [uid; 4], "{profile}, seen from outside");
         assert_eq!(map_of(session.command, "uid_map"), map, "{profile}");
-        // Its owner is host root, so that alice outside has no power over it.
+        // Its owner is nobody's number, so that alice outside has no power over it.
         let inside = status.namespace_pids()[1];
         for attack in [format!("nsenter -U -t {inside} true"), format!("cat /proc/{inside}/root/etc/passwd")] {
             let out = lab.sh("alice", &attack);
@@ -186,6 +187,32 @@ fn where_nobody_may_make_user_namespaces_the_session_is_refused_and_the_switch_n
     }
     lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "real", "true"]).expect_ok();
     assert_eq!(lab.processes_left(), []);
+}
+
+#[test]
+fn namespaces_that_are_kept_are_counted_for_their_user_alone() {
+    let Some((_turn, lab)) = own_machine() else { return };
+    let most = 12;
+    let Some(_knob) = Knob::set("/proc/sys/user/max_net_namespaces", &most.to_string()) else {
+        skip!("no such switch")
+    };
+    // Each session hands a descriptor of its network to a process of alice's outside, and ends.
+    let keep = "import socket, array\ns = socket.socket(socket.AF_UNIX); s.bind('/home/alice/kept'); s.listen(99)\nkept = []\n\
+        print('up', flush=True)\nwhile True:\n c, _ = s.accept(); kept.append(c.recvmsg(1, 64)); c.send(b'x')";
+    let hand = "import socket, array\ns = socket.socket(socket.AF_UNIX); s.connect('/home/alice/kept')\n\
+        s.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [open('/proc/self/ns/net').fileno()]))])\n\
+        s.recv(1)";
+    let mut keeper = lab.task("alice", ["/usr/bin/python3", "-c", keep]).limit(300).spawn();
+    keeper.wait_for("up");
+    let start = || lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "own", "/usr/bin/python3", "-c", hand]);
+    let refused = (0..=most).map(|_| start()).find(|out| !out.ok()).expect("as many as there may be are kept");
+    assert!(refused.err().contains("as many namespaces as the machine allows a user are in use"), "{refused}");
+    lab.run_as("bob", ["caplet", "run", "--quiet", "-p", "own", "true"]).expect_ok();
+    lab.root("unshare -n true").expect_ok();
+    keeper.signal(nix::sys::signal::Signal::SIGKILL);
+    keeper.wait();
+    lab.root("rm /home/alice/kept");
+    assert!(lab.until(|| lab.run_as("alice", ["caplet", "run", "--quiet", "-p", "own", "true"]).ok()));
 }
 
 #[test]
