@@ -161,7 +161,7 @@ impl Granted {
 
 /// Answers; nothing is logged, and nothing said.
 pub fn answer(words: &[OsString], environment: &[CString]) -> Result<i32, Error> {
-    if !nix::unistd::getuid().is_root() || !nix::unistd::geteuid().is_root() {
+    if !identity::is_root() {
         return Err(Error::Usage(RequestError(format!("{VERB} is root's alone"))));
     }
     // The watcher of a session that an older version began says it in argv, or in other words: an upgrade ends nobody's

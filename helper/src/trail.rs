@@ -139,10 +139,7 @@ pub const FOR: &str = "sweep-for";
 
 /// Sweeps, and leaves nothing of root's behind for the user to wait for. For root alone.
 pub fn sweep_for(words: &[OsString]) -> Result<i32, Error> {
-    let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root();
-    let uid = words.get(1).and_then(|uid| uid.to_str()?.parse().ok()).filter(|_| is_root);
-    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{FOR} UID is for root")));
-    let uid = uid.ok_or_else(usage)?;
+    let uid = supervise::user_of(words, "sweep-for UID")?;
     let _ = sweep(uid);
     supervise::end_as(uid)
 }

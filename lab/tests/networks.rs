@@ -464,6 +464,15 @@ may_add = ["NET_ADMIN"]
     assert!(alice.run(ask).starts_with("203.0.113.1"));
     let spoof = format!("ip addr add 172.17.99.99/16 dev eth0; ping -c 1 -W 1 -I 172.17.99.99 {}", carol.address);
     assert!(!alice.run(&spoof).ends_with("code=0"), "and watched as before");
+    // So are those of an older caplet, which had others and no such mark.
+    let mark = lab.root("nft list sets bridge | grep -o 'rules_[0-9a-f]*'").out();
+    let older = "nft add rule bridge caplet from_members accept; nft insert rule bridge caplet from_members accept";
+    lab.root(&format!("nft delete set bridge caplet {mark}; {older}")).expect_ok();
+    assert!(alice.run(&spoof).ends_with("code=0"), "which let it through");
+    carol.end();
+    let mut carol = Member::new(lab, "bob", "out", &[]);
+    assert_eq!(lab.root("nft list sets bridge | grep -o 'rules_[0-9a-f]*'").out(), mark);
+    assert!(carol.pings(&address) && !alice.run(&spoof).ends_with("code=0"));
     for member in [alice, bob, carol] {
         member.end();
     }

@@ -425,13 +425,10 @@ fn pause() {
 
 /// What is left to do when a session is over: its link goes, and with the last one the network.
 pub fn unplug(words: &[std::ffi::OsString]) -> Result<i32, Error> {
+    let uid = supervise::user_of(words, "unplug UID NAME [PORT]")?;
     let text = |at: usize| words.get(at).and_then(|word| word.to_str());
-    let usage = || Error::Usage(caplet_policy::request::RequestError(format!("{VERB} UID NAME [PORT] is for root")));
-    let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root();
-    let uid = text(1).and_then(|uid| uid.parse().ok()).filter(|_| is_root).ok_or_else(usage)?;
-    let name = text(2).ok_or_else(usage)?;
-    let port = text(3).map(|port| port.parse().map_err(|_| usage())).transpose()?;
-    if let Err(error) = take_away(name, port) {
+    // The watcher's own words.
+    if let Some(Err(error)) = text(2).map(|name| take_away(name, text(3).and_then(|port| port.parse().ok()))) {
         error.say();
     }
     supervise::end_as(uid)

@@ -9,6 +9,7 @@ use caplet_policy::document::{Lan, Subnet6};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::SockProtocol;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -61,6 +62,17 @@ fn sixth(lan: &Lan) -> String {
 /// hooks) ends there, but for the spanning tree's: where the kernel has one, links::join keeps them out of it, where the
 /// bridge hands them on, a rule. The target of a neighbour advertisement stands at bit 64 of ICMPv6 (RFC 4861, 4.4).
 pub fn antispoof(with_ipv6: bool) -> String {
+    watched(with_ipv6, &mark(with_ipv6))
+}
+
+/// An empty set of that name says which rules these are: those of an older caplet's are made anew.
+fn mark(with_ipv6: bool) -> String {
+    let mut hash = DefaultHasher::new();
+    watched(with_ipv6, "").hash(&mut hash);
+    format!("rules_{:016x}", hash.finish())
+}
+
+fn watched(with_ipv6: bool, mark: &str) -> String {
     let (sets, rules) = match with_ipv6 {
         true => (SETS6, RULES6),
         false => ("", ""),
@@ -79,6 +91,7 @@ table inet caplet {{
 table bridge caplet
 delete table bridge caplet
 table bridge caplet {{
+  set {mark} {{ type mark; }}
   set members {{ type ifname . ether_addr . ipv4_addr; }}
 {sets}  chain from_members {{
     type filter hook prerouting priority -300; policy accept;
@@ -220,10 +233,11 @@ impl Tables {
         Ok(own && self.watch_is_there(lan.antispoof && lan.subnet6.is_some())?)
     }
 
-    /// Whether the table is there by which ports are watched, with what IPv6 needs.
+    /// Whether the table is there by which ports are watched, of this caplet's rules, with what IPv6 needs.
     pub fn watch_is_there(&mut self, ipv6: bool) -> Result<bool, Error> {
-        let set = if ipv6 { "targets6" } else { "members" };
-        Ok(self.is_there(INET, SHARED)? && self.ask_for(GETSET, BRIDGE, SHARED, Some(set))?)
+        let mut has = |with_ipv6| self.ask_for(GETSET, BRIDGE, SHARED, Some(&mark(with_ipv6)));
+        let is_marked = has(true)? || !ipv6 && has(false)?;
+        Ok(is_marked && self.is_there(INET, SHARED)?)
     }
 
     fn is_there(&mut self, family: u8, table: &str) -> Result<bool, Error> {

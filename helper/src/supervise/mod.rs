@@ -3,9 +3,11 @@
 //! between them.
 
 use crate::cgroup;
+use crate::error::Error;
 use crate::sys::process::{self, Fork};
 use crate::sys::{Errno, capability, identity, terminal as tty};
 use caplet_policy::capability::CapSet;
+use caplet_policy::request::RequestError;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::{CString, OsString};
@@ -27,6 +29,12 @@ pub const SETUID: CapSet = CapSet::from_bits(1 << 7);
 pub fn end_as(uid: u32) -> ! {
     identity::end_as(uid);
     process::exit_now(0)
+}
+
+/// The user of a verb `words` that is for root alone: what runs it is not there by the setuid bit.
+pub fn user_of(words: &[OsString], usage: &str) -> Result<u32, Error> {
+    let uid = words.get(1).and_then(|uid| uid.to_str()?.parse().ok()).filter(|_| identity::is_root());
+    uid.ok_or_else(|| Error::Usage(RequestError(format!("{usage} is for root"))))
 }
 
 /// Keeps nothing of the caller's but these descriptors: a process of root's that stays.

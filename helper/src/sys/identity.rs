@@ -5,6 +5,11 @@ use super::Errno;
 use caplet_policy::document::Civil;
 use std::ffi::CStr;
 
+/// Whether this is root, and not a user by the setuid bit.
+pub fn is_root() -> bool {
+    nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root()
+}
+
 /// Real, effective and saved user id at once, `uid` checked not to be the "leave it" value -1.
 pub fn set_user(uid: u32) -> Result<(), Errno> {
     set_users(uid, uid, uid)
