@@ -30,8 +30,8 @@ left_out() {
     esac
 }
 quick="old_kernel knobs claims::the_five_sets claims::ids_are_mapped claims::a_same_uid_process claims::whoever_is_killed
-    claims::programs_inside claims::the_clock claims::the_log_has limits"
-core="old_kernel knobs claims accomplice before_exec seccomp masks networks terminals sessions limits"
+    claims::programs_inside claims::what_sessions_hold claims::the_clock claims::the_log_has limits"
+core="old_kernel knobs claims accomplice before_exec seccomp masks networks network_lives terminals sessions limits"
 all=()
 for file in lab/tests/*.rs; do all+=("$(basename "$file" .rs)"); done
 

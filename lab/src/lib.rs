@@ -23,6 +23,7 @@ mod filter;
 mod inject;
 mod journal;
 mod machine;
+pub mod network;
 mod outcome;
 mod pace;
 mod pam;
