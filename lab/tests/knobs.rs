@@ -199,8 +199,8 @@ fn namespaces_that_are_kept_are_counted_for_their_user_alone() {
     // Each session hands a descriptor of its network to a process of alice's outside, and ends.
     let keep = "import socket, array\ns = socket.socket(socket.AF_UNIX); s.bind('/home/alice/kept'); s.listen(99)\nkept = []\n\
         print('up', flush=True)\nwhile True:\n c, _ = s.accept(); kept.append(c.recvmsg(1, 64)); c.send(b'x')";
-    let hand = "import socket, array\ns = socket.socket(socket.AF_UNIX); s.connect('/home/alice/kept')\n\
-        s.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [open('/proc/self/ns/net').fileno()]))])\n\
+    let hand = "import socket, array\ns = socket.socket(socket.AF_UNIX); s.connect('/home/alice/kept'); n = open('/proc/self/ns/net')\n\
+        s.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [n.fileno()]))])\n\
         s.recv(1)";
     let mut keeper = lab.task("alice", ["/usr/bin/python3", "-c", keep]).limit(300).spawn();
     keeper.wait_for("up");

@@ -400,10 +400,10 @@ int main(void) {
 }
 "#;
 
-/// The kernel counts a session's watches and terminals as root's: one session has a part of them, also one that holds what
-/// raises limits.
+/// The kernel counts a session's watches for its user, and its terminals for the machine: one session has a part of them, also
+/// one that holds what raises limits.
 #[test]
-fn what_is_counted_as_roots_is_not_one_sessions_alone() {
+fn what_a_user_has_is_not_one_sessions_alone() {
     let Some(lab) = lab() else { return };
     need!("cc");
     lab.write("/root/take.c", TAKE, 0o644, "root");
