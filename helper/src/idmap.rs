@@ -5,14 +5,16 @@ use crate::caller::Person;
 use crate::error::{Error, call};
 use crate::sys::identity::enumerated_id_within;
 use caplet_policy::document::{Profile, UserMode};
-use caplet_policy::subids::{Range, Unusable};
+use caplet_policy::subids::{OWNERS, Range, Unusable, reach_owners};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, Uid, User, write};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
+const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// The two maps, in the kernel's text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +79,19 @@ impl Maps {
     }
 }
 
-/// The number that owns the namespaces of a user's sessions, for which all that they hold is counted: one for each user, so
-/// that nobody uses up what root's services or another user's sessions have, and one that no process has. `None`: it is
-/// somebody's, or NSS cannot say.
+/// The id that owns the namespaces of a user's sessions, for which all that they hold is counted: one for each user, so that
+/// nobody uses up what root's services or another user's sessions have. No process has it. `None`: somebody may, and root
+/// owns them.
 pub fn owner(uid: u32) -> Option<u32> {
-    let reserved = uid ^ 1 << 31; // where systemd's UIDS-GIDS.md has nobody live
-    matches!(User::from_uid(Uid::from_raw(reserved)), Ok(None)).then_some(reserved)
+    let read = |path| match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(String::new()),
+        text => text.ok(),
+    };
+    if reach_owners(&read(SUBUID)?, &read(NSSWITCH)?).is_some() {
+        return None;
+    }
+    let owner = uid.checked_add(OWNERS)?;
+    matches!(User::from_uid(Uid::from_raw(owner)), Ok(None)).then_some(owner)
 }
 
 /// The user's own range in that file.
@@ -167,7 +176,7 @@ mod tests {
     #[test]
     fn the_owner_of_a_users_namespaces_is_nobody() {
         assert_eq!((owner(1001), owner(0)), (Some(2_147_484_649), Some(2_147_483_648)));
-        assert_eq!(owner(2_147_483_648), None, "root");
+        assert_eq!((owner(2_147_483_648), owner(u32::MAX)), (None, None), "there is none for them");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::plan::Isolation;
 use crate::sys::{Errno, capability, identity, process};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{getppid, pipe2, read, write};
+use nix::unistd::{geteuid, getppid, pipe2, read, write};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -95,35 +95,36 @@ pub fn first_process(
     mapped(clone_owned(isolation, proc, isolation.namespaces, false)?, isolation, proc)
 }
 
-/// A process in a user namespace that is owned by, and counted for, a number of the user's own. It is nobody's: whoever has
-/// the owner's has every capability inside (user_namespaces(7)), as root's processes that hold few would have of root's.
+/// A process in a user namespace that is owned by, and counted for, an id of the user's own that is nobody's: whoever has the
+/// owner's has every capability inside (user_namespaces(7)), as root's processes that hold few would have of root's.
 fn clone_owned(isolation: &Isolation, proc: &OwnedFd, namespaces: i32, sibling: bool) -> Result<Made, Error> {
-    let is_other = become_owner(isolation.owner)?;
-    let made = process::clone_into(namespaces, sibling);
-    if is_other && !matches!(made, Ok(None)) {
-        become_root().inspect_err(|_| {
-            if let Ok(Some((_, pidfd))) = &made {
-                let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
-            }
-        })?;
+    let made = become_owner(isolation.owner).map(|()| process::clone_into(namespaces, sibling));
+    if isolation.owner.is_none() || matches!(made, Ok(Ok(None))) {
+        return made?.map_err(|errno| refused(proc, errno));
     }
-    made.map_err(|errno| refused(proc, errno))
+    // Whatever has failed.
+    become_root().inspect_err(|_| {
+        if let Ok(Ok(Some((_, pidfd)))) = &made {
+            let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
+        }
+    })?;
+    made?.map_err(|errno| refused(proc, errno))
 }
 
-/// Whether it did: in a user namespace that does not map that number they stay root's.
-fn become_owner(owner: Option<u32>) -> Result<bool, Error> {
-    let Some(owner) = owner else { return Ok(false) };
+/// In a user namespace that does not map that id they stay root's.
+fn become_owner(owner: Option<u32>) -> Result<(), Error> {
+    let Some(owner) = owner else { return Ok(()) };
     let sets = capability::get().map_err(call("capget"))?;
     match identity::set_users(0, owner, 0) {
-        Err(Errno::EINVAL) => return Ok(false),
+        Err(Errno::EINVAL) if geteuid().is_root() => return Ok(()),
         done => done.map_err(call(format!("setresuid(0, {owner}, 0)")))?,
     }
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))?; // which fs.suid_dumpable may have changed
     // The change has emptied the effective set.
-    capability::set(sets).map_err(call("capset"))?;
-    Ok(true)
+    capability::set(sets).map_err(call("capset"))
 }
 
+/// Clears what a dying parent would send, as every change of ids does.
 fn become_root() -> Result<(), Error> {
     identity::set_user(0).map_err(call("setresuid(0)"))?;
     capability::set_not_dumpable().map_err(call("prctl(PR_SET_DUMPABLE)"))
@@ -184,10 +185,12 @@ fn in_between(
     if getppid().as_raw() != guard || read(gate, &mut word).map_err(call("read"))? != 1 {
         return Err(Error::Said(OURS));
     }
-    entrance.map_or(Ok(()), cgroup::enter)?;
     if isolation.ceiling {
         // Which is mapped; the inner one is owned by it, and counted here.
         become_root()?;
+    }
+    entrance.map_or(Ok(()), cgroup::enter)?;
+    if isolation.ceiling {
         share.set(proc)?;
         if !isolation.nested {
             limit(proc, "1")?;

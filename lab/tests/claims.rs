@@ -162,21 +162,73 @@ fn a_subordinate_range_that_is_partly_somebody_elses_is_refused_and_named() {
     assert_eq!(lab.log().find("grant", &[("user", "carol")]).len(), 0);
 }
 
+/// A process's number in the lab, from the host over the lab's pid namespace down to the session's.
+fn pid_in_lab(lab: &Lab, pid: i32) -> i32 {
+    let machine = caplet_lab::ProcStatus::of(lab.init()).expect("the lab runs").namespace_pids().len();
+    caplet_lab::ProcStatus::of(pid).expect("it runs").namespace_pids()[machine - 1]
+}
+
+/// NS_GET_OWNER_UID (ioctl_ns(2)) of the user namespace of a process.
+fn owner_of(lab: &Lab, pid: i32) -> u32 {
+    let program = format!(
+        "import fcntl,array\nf=open('/proc/{pid}/ns/user')\na=array.array('I',[9])\nfcntl.ioctl(f,0xb704,a)\nprint(a[0])"
+    );
+    lab.python("root", &program).expect_ok().out().parse().expect("a number")
+}
+
+/// Who has subordinate ids makes a setuid file of one (in a user namespace of their own), and is that id outside of it.
+#[test]
+fn no_subordinate_id_of_anybodys_owns_a_session() {
+    let lab = Lab::new().user("alice", &[]).user("mallory", &[]).policy("[profile.own]\nusers = [\"alice\"]\n");
+    let Some(lab) = lab.start() else { return };
+    let reserved = lab.uid("alice") + (1 << 31);
+    lab.root(&format!("cp /usr/bin/nsenter /usr/local/bin/enter; chown {reserved} /usr/local/bin/enter; chmod 4755 /usr/local/bin/enter"));
+    let check = || lab.root("caplet check; true").err();
+    let start = || {
+        let task = lab.task("alice", ["caplet", "run", "sleep", "60"]).spawn();
+        let session = Session::isolated(&task);
+        let pid = pid_in_lab(&lab, session.command);
+        (task, session, pid)
+    };
+    let switch = lab.read("/etc/nsswitch.conf");
+    // FreeIPA hands out ranges from there on, and podman(1) has root take all of them.
+    for (range, source) in [
+        (None, None),
+        (Some("mallory:2147483648:65536"), None),
+        (Some("containers:2147483647:2147483648"), None),
+        (Some("mallory:0x80000000:65536"), None),
+        (None, Some("subid: sss")),
+    ] {
+        lab.write("/etc/subuid", format!("alice:100000:65536\n{}\n", range.unwrap_or_default()), 0o644, "root");
+        lab.write("/etc/nsswitch.conf", format!("{switch}\n{}\n", source.unwrap_or_default()), 0o644, "root");
+        let (mut task, session, pid) = start();
+        let nobody = range.is_none() && source.is_none();
+        assert_eq!(owner_of(&lab, pid), if nobody { reserved } else { 0 }, "{range:?} {source:?}");
+        let entered = lab.sh("mallory", &format!("/usr/local/bin/enter -U --preserve-credentials -t {pid} true"));
+        assert_eq!(entered.ok(), nobody, "such a file is as good as the owner: {range:?} {source:?} {entered}");
+        assert_eq!(check().contains("ids from 2147483648 on may be somebody's"), !nobody, "{}", check());
+        Session::signal(session.relay, Signal::SIGTERM);
+        task.wait();
+    }
+    lab.root(&format!("useradd -o -u {reserved} somebody")).expect_ok();
+    lab.write("/etc/subuid", "", 0o644, "root");
+    lab.write("/etc/nsswitch.conf", switch, 0o644, "root");
+    let (mut task, session, pid) = start();
+    assert_eq!(owner_of(&lab, pid), 0, "an account has it");
+    Session::signal(session.relay, Signal::SIGTERM);
+    task.wait();
+}
+
 // 3.1 row 18, T07
 #[test]
 fn a_same_uid_process_outside_cannot_enter_read_or_trace_the_session() {
     let Some(lab) = lab() else { return };
     let mut task = lab.task("alice", ["caplet", "run", "-p", "own", "--cap-add", "NET_ADMIN", "sleep", "60"]).spawn();
     let session = Session::isolated(&task);
-    let inside = |pid: i32| {
-        let pids = caplet_lab::ProcStatus::of(pid).expect("it runs").namespace_pids();
-        // From the host over the lab's pid namespace down to the session's.
-        let machine = caplet_lab::ProcStatus::of(lab.init()).expect("the lab runs").namespace_pids().len();
-        pids[machine - 1]
-    };
+    let inside = |pid: i32| pid_in_lab(lab, pid);
     for pid in [inside(session.command), inside(session.init)] {
         for program in [
-            format!("nsenter -t {pid} -U -n true"),
+            format!("nsenter -t {pid} -U --preserve-credentials -n true"),
             format!("nsenter -t {pid} -n ip link"),
             format!("cat /proc/{pid}/environ"),
             format!("cat /proc/{pid}/mem"),
@@ -191,18 +243,13 @@ fn a_same_uid_process_outside_cannot_enter_read_or_trace_the_session() {
         );
         assert_eq!(lab.python("alice", &attach).code(), 3, "ptrace of {pid}");
     }
-    // The owner of the session's user namespace is nobody: NS_GET_OWNER_UID (ioctl_ns(2)).
-    let owner = lab.python(
-        "root",
-        &format!(
-            "import fcntl,array\nf=open('/proc/{}/ns/user')\na=array.array('I',[9])\nfcntl.ioctl(f,0xb704,a)\nprint(a[0])",
-            inside(session.command)
-        ),
-    );
     let alice = lab.root("id -u alice").out().parse::<u32>().expect("a number");
-    assert_eq!(owner.expect_ok().out(), (alice + (1 << 31)).to_string());
+    assert_eq!(owner_of(lab, inside(session.command)), alice + (1 << 31), "nobody");
     // So root's uid alone, as a command in host scope or a service may have it, is nothing to the session.
-    let poor = format!("setpriv --bounding-set=-all --inh-caps=-all nsenter -t {} -U true", inside(session.command));
+    let poor = format!(
+        "setpriv --bounding-set=-all --inh-caps=-all nsenter -t {} -U --preserve-credentials true",
+        inside(session.command)
+    );
     assert!(!lab.sh("root", &poor).ok());
     Session::signal(session.relay, Signal::SIGTERM);
     task.wait();
@@ -499,8 +546,7 @@ fn whoever_is_killed_the_session_ends_and_the_log_says_so() {
                 _ => session.guard,
             };
             if victim == "guard" {
-                let machine = caplet_lab::ProcStatus::of(lab.init()).expect("lab").namespace_pids().len();
-                let pid = caplet_lab::ProcStatus::of(pid).expect("guard").namespace_pids()[machine - 1];
+                let pid = pid_in_lab(lab, pid);
                 for signal in ["KILL", "STOP", "TERM"] {
                     assert_ne!(lab.sh("alice", &format!("kill -{signal} {pid}")).code(), 0);
                 }

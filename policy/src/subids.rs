@@ -25,6 +25,23 @@ pub enum Unusable {
     },
 }
 
+/// The first of the ids that own the namespaces of sessions: one for each user whose uid is below it, that uid more. systemd's
+/// UIDS-GIDS.md has nobody live there.
+pub const OWNERS: u32 = 1 << 31;
+
+/// What says that subordinate ids of somebody's may be among [`OWNERS`]: whoever has one makes a setuid file of it, and with
+/// that is its id. Of the texts of subuid(5) and nsswitch.conf(5).
+pub fn reach_owners(subuid: &str, nsswitch: &str) -> Option<String> {
+    let ranges = subuid.lines().flat_map(|line| [Range::read(line, decimal), Range::read(line, any_base)]);
+    let range = ranges.flatten().find(|range| range.count > 0 && range.last() >= OWNERS);
+    let sources = nsswitch.lines().find_map(|line| {
+        let (name, sources) = line.split('#').next()?.split_once(':')?;
+        (name.trim() == "subid" && sources.split_whitespace().any(|source| source != "files")).then(|| sources.trim())
+    });
+    let of_range = range.map(|range| format!("/etc/subuid has {range}"));
+    of_range.or_else(|| sources.map(|sources| format!("/etc/nsswitch.conf has subid: {sources}")))
+}
+
 impl Range {
     /// The user's first usable entry.
     ///
@@ -124,6 +141,23 @@ mod tests {
         }
         for other in ["bob:0:0", "bob:99999999999:5", "bob", "bob:0:100000", "bob:100010:1", "#bob:100000"] {
             assert!(find(&format!("{other}\nalice:100000:10\n")).is_ok(), "{other}");
+        }
+    }
+
+    #[test]
+    fn ids_that_may_be_somebodys_own_no_namespaces() {
+        let free = "alice:100000:65536\nbob:2147483647:1\ncarol:2147483648:0\n#\n\nx\n";
+        let usual = "passwd: files sss\n#subid: sss\nsubid:\tfiles # sss\nsubids: sss\n";
+        assert_eq!((reach_owners(free, usual), reach_owners("", "")), (None, None));
+        for range in
+            ["a:2147483648:65536", "a:2147483647:2", "a:100000:4294967295", "a:0x80000000:1", "a: 4294967294:9:x"]
+        {
+            let said = reach_owners(&format!("{free}{range}\n"), usual);
+            assert!(said.as_ref().is_some_and(|text| text.starts_with("/etc/subuid has a:")), "{range}: {said:?}");
+        }
+        for line in ["subid: sss", " subid : files sss", "subid:sss files"] {
+            let said = reach_owners(free, &format!("{line}\n{usual}"));
+            assert!(said.as_ref().is_some_and(|text| text.contains("sss")), "{line}: {said:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use super::{nss, ownership};
 use crate::installed;
 use crate::messages::Trouble;
 use caplet_policy::document::{Document, Kind, Lan, Profile, Scope, Subject, UserMode};
-use caplet_policy::subids::{Range, Unusable};
+use caplet_policy::subids::{OWNERS, Range, Unusable, reach_owners};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
 use std::io::ErrorKind;
@@ -98,9 +98,19 @@ pub fn on_nosuid() -> bool {
     statvfs(&installed::helper()).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_NOSUID))
 }
 
-/// What is wrong with the subordinate ids of the users whom the policy names.
+/// What is wrong with the subordinate ids of the users whom the policy names, and with those of others.
 pub fn subordinate_ids(document: Option<&Document>) -> Vec<String> {
     let mut texts = Vec::new();
+    let is_isolated = |profile: &Profile| profile.scope == Scope::Isolated;
+    if document.is_some_and(|document| document.profiles.iter().any(is_isolated)) {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        texts.extend(reach_owners(&read("/etc/subuid"), &read("/etc/nsswitch.conf")).map(|why| {
+            format!(
+                "ids from {OWNERS} on may be somebody's ({why}): watches and namespaces of all sessions are counted as root's together, \
+                 not for each user"
+            )
+        }));
+    }
     for profile in document.iter().flat_map(|document| &document.profiles) {
         ids_of(profile, &mut texts);
     }
