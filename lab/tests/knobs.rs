@@ -99,7 +99,10 @@ fn sessions_are_as_ever(lab: &Lab) {
         assert_eq!(map_of(session.command, "uid_map"), map, "{profile}");
         // Its owner is nobody's number, so that alice outside has no power over it.
         let inside = status.namespace_pids()[1];
-        for attack in [format!("nsenter -U --preserve-credentials -t {inside} true"), format!("cat /proc/{inside}/root/etc/passwd")] {
+        for attack in [
+            format!("nsenter -U --preserve-credentials -t {inside} true"),
+            format!("cat /proc/{inside}/root/etc/passwd"),
+        ] {
             let out = lab.sh("alice", &attack);
             assert!(!out.ok(), "{profile}: {attack}: {out}");
         }
