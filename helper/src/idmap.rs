@@ -11,10 +11,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, Uid, User, write};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
-const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// The two maps, in the kernel's text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,15 +83,49 @@ impl Maps {
 /// nobody uses up what root's services or another user's sessions have. No process has it. `None`: somebody may, and root
 /// owns them.
 pub fn owner(uid: u32) -> Option<u32> {
-    let read = |path| match std::fs::read_to_string(path) {
+    let owner = uid.checked_add(OWNERS)?;
+    let nsswitch = text("/etc/nsswitch.conf")?;
+    let may_be_somebodys = reach_owners(&text(SUBUID)?, &nsswitch).is_some() || has_account(owner, &nsswitch);
+    (!may_be_somebodys).then_some(owner)
+}
+
+/// What a file has; nothing, where it is missing.
+fn text(path: &str) -> Option<String> {
+    match std::fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Some(String::new()),
         text => text.ok(),
-    };
-    if reach_owners(&read(SUBUID)?, &read(NSSWITCH)?).is_some() {
-        return None;
     }
-    let owner = uid.checked_add(OWNERS)?;
-    matches!(User::from_uid(Uid::from_raw(owner)), Ok(None)).then_some(owner)
+}
+
+/// Whether it is an account's, or NSS cannot say. It is asked where there is more than the file: it takes time and memory.
+fn has_account(id: u32, nsswitch: &str) -> bool {
+    let passwd = text("/etc/passwd").filter(|_| is_local(nsswitch) && no_user_records());
+    passwd.and_then(|passwd| stands_in(&passwd, id)).unwrap_or_else(|| !matches!(User::from_uid(id.into()), Ok(None)))
+}
+
+/// Whether accounts come from `/etc/passwd` and systemd alone (nsswitch.conf(5)).
+fn is_local(nsswitch: &str) -> bool {
+    let mut lines = nsswitch.lines().filter_map(|line| line.split('#').next()?.split_once(':'));
+    let sources = lines.find(|(name, _)| name.trim() == "passwd").map(|(_, sources)| sources);
+    sources.is_some_and(|sources| sources.split_whitespace().all(|source| ["files", "systemd"].contains(&source)))
+}
+
+/// Whether systemd has no account but its own, which have low ids: no records in files (nss-systemd(8)), and no others' service.
+fn no_user_records() -> bool {
+    let places = ["/etc/userdb", "/run/userdb", "/run/host/userdb", "/usr/local/lib/userdb", "/usr/lib/userdb"];
+    let are_own = match std::fs::read_dir("/run/systemd/userdb") {
+        Ok(mut services) => {
+            services.all(|entry| entry.is_ok_and(|entry| entry.file_name().as_bytes().starts_with(b"io.systemd.")))
+        }
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    };
+    are_own && places.iter().all(|place| matches!(std::fs::exists(place), Ok(false)))
+}
+
+/// Whether an account of passwd(5) has that id. `None`: a line is not understood.
+fn stands_in(passwd: &str, id: u32) -> Option<bool> {
+    let ids = passwd.lines().filter(|line| !line.is_empty()).map(|line| line.split(':').nth(2)?.parse().ok());
+    ids.collect::<Option<Vec<u32>>>().map(|ids| ids.contains(&id))
 }
 
 /// The user's own range in that file.
@@ -177,6 +211,15 @@ mod tests {
     fn the_owner_of_a_users_namespaces_is_nobody() {
         assert_eq!((owner(1001), owner(0)), (Some(2_147_484_649), Some(2_147_483_648)));
         assert_eq!((owner(2_147_483_648), owner(u32::MAX)), (None, None), "there is none for them");
+        assert!(is_local("# x\npasswd:\tfiles systemd # sss\ngroup: sss\n") && is_local("passwd: files"));
+        for more in ["passwd: files sss", "passwd: compat", "passwd: files [NOTFOUND=return]", "group: files", ""] {
+            assert!(!is_local(more), "{more}");
+        }
+        let passwd = "root:x:0:0::/root:/bin/sh\na:x:2147484649:5::/:/bin/sh\n";
+        assert_eq!((stands_in(passwd, 2_147_484_649), stands_in(passwd, 2_147_484_650)), (Some(true), Some(false)));
+        for odd in ["+", "+::::::", "a:x:0x1:5::/:/x", "a:x:5000000000:5::/:/x"] {
+            assert_eq!(stands_in(&format!("{passwd}{odd}\n"), 7), None, "{odd}");
+        }
     }
 
     #[test]

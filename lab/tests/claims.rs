@@ -210,13 +210,28 @@ fn no_subordinate_id_of_anybodys_owns_a_session() {
         Session::signal(session.relay, Signal::SIGTERM);
         task.wait();
     }
-    lab.root(&format!("useradd -o -u {reserved} somebody")).expect_ok();
+    // Accounts, of whatever source: the file, by itself and by another module, and a record of systemd's.
     lab.write("/etc/subuid", "", 0o644, "root");
-    lab.write("/etc/nsswitch.conf", switch, 0o644, "root");
-    let (mut task, session, pid) = start();
-    assert_eq!(owner_of(&lab, pid), 0, "an account has it");
-    Session::signal(session.relay, Signal::SIGTERM);
-    task.wait();
+    let record = format!(
+        "echo '{{\"userName\":\"somebody\",\"uid\":{reserved},\"gid\":1,\"homeDirectory\":\"/\"}}' >/etc/userdb/somebody.user; \
+         ln -s somebody.user /etc/userdb/{reserved}.user"
+    );
+    for (accounts, line) in [
+        ("files systemd", "true".to_owned()),
+        ("compat", "true".to_owned()),
+        ("files systemd", format!("mkdir /etc/userdb; {record}")),
+        ("files systemd", format!("rm -r /etc/userdb; useradd -o -u {reserved} somebody")),
+        ("compat", "true".to_owned()),
+    ] {
+        lab.write("/etc/nsswitch.conf", format!("passwd: {accounts}\ngroup: files\n"), 0o644, "root");
+        lab.root(&line).expect_ok();
+        let is_somebodys = lab.sh("root", &format!("getent passwd {reserved}")).ok();
+        let (mut task, session, pid) = start();
+        assert_eq!(owner_of(&lab, pid), if is_somebodys { 0 } else { reserved }, "{accounts}: {line}");
+        assert!(is_somebodys || !line.contains("useradd"));
+        Session::signal(session.relay, Signal::SIGTERM);
+        task.wait();
+    }
 }
 
 // 3.1 row 18, T07
