@@ -3,15 +3,16 @@
 
 use crate::caller::Person;
 use crate::error::{Error, call};
+use crate::journal::key;
 use crate::sys::identity::enumerated_id_within;
 use caplet_policy::document::{Profile, UserMode};
-use caplet_policy::subids::{OWNERS, Range, Unusable, reach_owners};
+use caplet_policy::subids::{self, Range, Unusable, reach_owners};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, Uid, User, write};
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
@@ -80,13 +81,16 @@ impl Maps {
 }
 
 /// The id that owns the namespaces of a user's sessions, for which all that they hold is counted: one for each user, so that
-/// nobody uses up what root's services or another user's sessions have. No process has it. `None`: somebody may, and root
-/// owns them.
+/// nobody uses up what root's services or another user's sessions have. No process has it, and nobody knows it before there is
+/// a session: another one after each boot. `None`: somebody may have it, and root owns them.
 pub fn owner(uid: u32) -> Option<u32> {
-    let owner = uid.checked_add(OWNERS)?;
     let nsswitch = text("/etc/nsswitch.conf")?;
-    let may_be_somebodys = reach_owners(&text(SUBUID)?, &nsswitch).is_some() || has_account(owner, &nsswitch);
-    (!may_be_somebodys).then_some(owner)
+    if reach_owners(&text(SUBUID)?, &nsswitch).is_some() {
+        return None;
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let owner = subids::owner(uid, key::find()?.number(&format!("owners of namespaces, boot {boot}")))?;
+    (!has_account(owner, &nsswitch)).then_some(owner)
 }
 
 /// What a file has; nothing, where it is missing.
@@ -103,23 +107,31 @@ fn has_account(id: u32, nsswitch: &str) -> bool {
     passwd.and_then(|passwd| stands_in(&passwd, id)).unwrap_or_else(|| !matches!(User::from_uid(id.into()), Ok(None)))
 }
 
-/// Whether accounts come from `/etc/passwd` and systemd alone (nsswitch.conf(5)).
+/// Whether accounts come from `/etc/passwd` and systemd alone (nsswitch.conf(5)). The C library takes the last line of a name,
+/// with or without a colon.
 fn is_local(nsswitch: &str) -> bool {
-    let mut lines = nsswitch.lines().filter_map(|line| line.split('#').next()?.split_once(':'));
-    let sources = lines.find(|(name, _)| name.trim() == "passwd").map(|(_, sources)| sources);
-    sources.is_some_and(|sources| sources.split_whitespace().all(|source| ["files", "systemd"].contains(&source)))
+    let lines = nsswitch.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let mut lines = lines.filter(|line| line.starts_with("passwd")).peekable();
+    let is_own = |source: &str| ["files", "systemd"].contains(&source);
+    let is_local = |line: &str| {
+        let sources = line.strip_prefix("passwd").and_then(|rest| rest.trim_start().strip_prefix(':'));
+        sources.is_some_and(|sources| sources.split_whitespace().all(is_own))
+    };
+    lines.peek().is_some() && lines.all(is_local)
 }
 
-/// Whether systemd has no account but its own, which have low ids: no records in files (nss-systemd(8)), and no others' service.
+/// Whether systemd has no accounts but those of running services, which have low ids: no records in files (nss-systemd(8)), and
+/// no others' service, nor its own for homes.
 fn no_user_records() -> bool {
     let places = ["/etc/userdb", "/run/userdb", "/run/host/userdb", "/usr/local/lib/userdb", "/usr/lib/userdb"];
-    let are_own = match std::fs::read_dir("/run/systemd/userdb") {
-        Ok(mut services) => {
-            services.all(|entry| entry.is_ok_and(|entry| entry.file_name().as_bytes().starts_with(b"io.systemd.")))
-        }
+    let services =
+        ["DropIn", "DynamicUser", "Multiplexer", "NameServiceSwitch"].map(|name| format!("io.systemd.{name}"));
+    let is_known = |name: OsString| services.iter().any(|service| name == **service);
+    let are_known = match std::fs::read_dir("/run/systemd/userdb") {
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| is_known(entry.file_name()))),
         Err(error) => error.kind() == ErrorKind::NotFound,
     };
-    are_own && places.iter().all(|place| matches!(std::fs::exists(place), Ok(false)))
+    are_known && places.iter().all(|place| matches!(std::fs::exists(place), Ok(false)))
 }
 
 /// Whether an account of passwd(5) has that id. `None`: a line is not understood.
@@ -208,11 +220,17 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_users_namespaces_is_nobody() {
-        assert_eq!((owner(1001), owner(0)), (Some(2_147_484_649), Some(2_147_483_648)));
-        assert_eq!((owner(2_147_483_648), owner(u32::MAX)), (None, None), "there is none for them");
+    fn accounts_are_looked_for_where_they_come_from() {
         assert!(is_local("# x\npasswd:\tfiles systemd # sss\ngroup: sss\n") && is_local("passwd: files"));
-        for more in ["passwd: files sss", "passwd: compat", "passwd: files [NOTFOUND=return]", "group: files", ""] {
+        for more in [
+            "passwd: files sss",
+            "passwd: compat",
+            "passwd: files [NOTFOUND=return]",
+            "passwd: files\npasswd: files sss",
+            "passwd: files\n passwd sss",
+            "group: files",
+            "",
+        ] {
             assert!(!is_local(more), "{more}");
         }
         let passwd = "root:x:0:0::/root:/bin/sh\na:x:2147484649:5::/:/bin/sh\n";

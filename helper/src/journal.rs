@@ -1,7 +1,7 @@
 //! The log line: facility authpriv, ident caplet, to systemd's journal or to syslog's `/dev/log`. A dead or full socket
 //! cannot hang us.
 
-mod key;
+pub mod key;
 mod sequence;
 
 use crate::caller::Person;

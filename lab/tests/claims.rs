@@ -179,17 +179,33 @@ fn owner_of(lab: &Lab, pid: i32) -> u32 {
 /// Who has subordinate ids makes a setuid file of one (in a user namespace of their own), and is that id outside of it.
 #[test]
 fn no_subordinate_id_of_anybodys_owns_a_session() {
-    let lab = Lab::new().user("alice", &[]).user("mallory", &[]).policy("[profile.own]\nusers = [\"alice\"]\n");
-    let Some(lab) = lab.start() else { return };
-    let reserved = lab.uid("alice") + (1 << 31);
-    lab.root(&format!("cp /usr/bin/nsenter /usr/local/bin/enter; chown {reserved} /usr/local/bin/enter; chmod 4755 /usr/local/bin/enter"));
-    let check = || lab.root("caplet check; true").err();
-    let start = || {
-        let task = lab.task("alice", ["caplet", "run", "sleep", "60"]).spawn();
+    let lab = Lab::new().user("alice", &[]).user("bob", &[]).user("mallory", &[]);
+    let Some(lab) = lab.policy("[profile.own]\nusers = [\"alice\", \"bob\"]\n").start() else { return };
+    let start = |user: &str| {
+        let task = lab.task(user, ["caplet", "run", "sleep", "60"]).spawn();
         let session = Session::isolated(&task);
         let pid = pid_in_lab(&lab, session.command);
-        (task, session, pid)
+        (owner_of(&lab, pid), pid, task, session)
     };
+    let end = |mut task: caplet_lab::Running, session: Session| {
+        Session::signal(session.relay, Signal::SIGTERM);
+        task.wait();
+    };
+    // One for each user, and not to be known before.
+    let (first, second, other) = (start("alice"), start("alice"), start("bob"));
+    let reserved = first.0;
+    assert!(reserved >= 1 << 31 && reserved != u32::MAX && second.0 == reserved && other.0 != reserved);
+    for (_, _, task, session) in [first, second, other] {
+        end(task, session);
+    }
+    let key =
+        lab.root("cd /var/lib/caplet; cp -p log.key key; head -c 16 /dev/urandom >log.key; stat -c %s log.key").out();
+    let (another, _, task, session) = start("alice");
+    end(task, session);
+    lab.root("cd /var/lib/caplet; mv key log.key").expect_ok();
+    assert!(key == "16" && another >= 1 << 31 && another != reserved, "{another} {reserved}");
+    lab.root(&format!("cp /usr/bin/nsenter /usr/local/bin/enter; chown {reserved} /usr/local/bin/enter; chmod 4755 /usr/local/bin/enter"));
+    let check = || lab.root("caplet check; true").err();
     let switch = lab.read("/etc/nsswitch.conf");
     // FreeIPA hands out ranges from there on, and podman(1) has root take all of them.
     for (range, source) in [
@@ -197,18 +213,18 @@ fn no_subordinate_id_of_anybodys_owns_a_session() {
         (Some("mallory:2147483648:65536"), None),
         (Some("containers:2147483647:2147483648"), None),
         (Some("mallory:0x80000000:65536"), None),
+        (Some("mallory:1:-1"), None),
         (None, Some("subid: sss")),
     ] {
         lab.write("/etc/subuid", format!("alice:100000:65536\n{}\n", range.unwrap_or_default()), 0o644, "root");
         lab.write("/etc/nsswitch.conf", format!("{switch}\n{}\n", source.unwrap_or_default()), 0o644, "root");
-        let (mut task, session, pid) = start();
+        let (owner, pid, task, session) = start("alice");
         let nobody = range.is_none() && source.is_none();
-        assert_eq!(owner_of(&lab, pid), if nobody { reserved } else { 0 }, "{range:?} {source:?}");
+        assert_eq!(owner, if nobody { reserved } else { 0 }, "{range:?} {source:?}");
         let entered = lab.sh("mallory", &format!("/usr/local/bin/enter -U --preserve-credentials -t {pid} true"));
         assert_eq!(entered.ok(), nobody, "such a file is as good as the owner: {range:?} {source:?} {entered}");
         assert_eq!(check().contains("ids from 2147483648 on may be somebody's"), !nobody, "{}", check());
-        Session::signal(session.relay, Signal::SIGTERM);
-        task.wait();
+        end(task, session);
     }
     // Accounts, of whatever source: the file, by itself and by another module, and a record of systemd's.
     lab.write("/etc/subuid", "", 0o644, "root");
@@ -226,11 +242,10 @@ fn no_subordinate_id_of_anybodys_owns_a_session() {
         lab.write("/etc/nsswitch.conf", format!("passwd: {accounts}\ngroup: files\n"), 0o644, "root");
         lab.root(&line).expect_ok();
         let is_somebodys = lab.sh("root", &format!("getent passwd {reserved}")).ok();
-        let (mut task, session, pid) = start();
-        assert_eq!(owner_of(&lab, pid), if is_somebodys { 0 } else { reserved }, "{accounts}: {line}");
         assert!(is_somebodys || !line.contains("useradd"));
-        Session::signal(session.relay, Signal::SIGTERM);
-        task.wait();
+        let (owner, _, task, session) = start("alice");
+        assert_eq!(owner, if is_somebodys { 0 } else { reserved }, "{accounts}: {line}");
+        end(task, session);
     }
 }
 
@@ -258,8 +273,7 @@ fn a_same_uid_process_outside_cannot_enter_read_or_trace_the_session() {
         );
         assert_eq!(lab.python("alice", &attach).code(), 3, "ptrace of {pid}");
     }
-    let alice = lab.root("id -u alice").out().parse::<u32>().expect("a number");
-    assert_eq!(owner_of(lab, inside(session.command)), alice + (1 << 31), "nobody");
+    assert!(owner_of(lab, inside(session.command)) >= 1 << 31, "nobody");
     // So root's uid alone, as a command in host scope or a service may have it, is nothing to the session.
     let poor = format!(
         "setpriv --bounding-set=-all --inh-caps=-all nsenter -t {} -U --preserve-credentials true",

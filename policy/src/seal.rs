@@ -40,6 +40,11 @@ impl Key {
         line.rsplit_once(FIELD).is_some_and(|(text, seal)| format!("{:016x}", self.hash(text)) == seal)
     }
 
+    /// A number that nobody can foretell without the key; of a text that is no log line's.
+    pub fn number(&self, text: &str) -> u64 {
+        self.hash(text)
+    }
+
     #[allow(deprecated)]
     fn hash(&self, text: &str) -> u64 {
         let [a, b] =

@@ -25,20 +25,35 @@ pub enum Unusable {
     },
 }
 
-/// The first of the ids that own the namespaces of sessions: one for each user whose uid is below it, that uid more. systemd's
-/// UIDS-GIDS.md has nobody live there.
+/// The first of the ids that own the namespaces of sessions ([`owner`]): systemd's UIDS-GIDS.md has nobody live there.
 pub const OWNERS: u32 = 1 << 31;
+
+/// The id that owns the namespaces of a user's sessions, of [`OWNERS`]: no two users have the same. `secret` keeps everybody from
+/// having a setuid file of it ready. `None`: the user's own id is too high.
+pub fn owner(uid: u32, secret: u64) -> Option<u32> {
+    let count = u64::from(OWNERS - 1); // the last id of all is none
+    let number = (u64::from(uid) < count).then(|| (u64::from(uid) + secret % count) % count)?;
+    u32::try_from(number).ok()?.checked_add(OWNERS)
+}
 
 /// What says that subordinate ids of somebody's may be among [`OWNERS`]: whoever has one makes a setuid file of it, and with
 /// that is its id. Of the texts of subuid(5) and nsswitch.conf(5).
 pub fn reach_owners(subuid: &str, nsswitch: &str) -> Option<String> {
-    let ranges = subuid.lines().flat_map(|line| [Range::read(line, decimal), Range::read(line, any_base)]);
-    let range = ranges.flatten().find(|range| range.count > 0 && range.last() >= OWNERS);
+    let reaches = |line: &str| -> Option<String> {
+        let ranges = [Range::read(line, decimal), Range::read(line, any_base)];
+        let range = ranges.into_iter().flatten().find(|range| range.count > 0 && range.last() >= OWNERS);
+        // What is no number to us may be one to newuidmap(1), as a negative one is to older ones.
+        let is_odd = |text: &str| decimal(text).is_none() && any_base(text).is_none();
+        let is_range = !line.starts_with('#') && line.matches(':').count() >= 2;
+        let has_odd = line.contains('\0') || is_range && line.split(':').skip(1).take(2).any(is_odd);
+        range.map(|range| range.to_string()).or_else(|| has_odd.then(|| format!("{line:?}")))
+    };
     let sources = nsswitch.lines().find_map(|line| {
         let (name, sources) = line.split('#').next()?.split_once(':')?;
-        (name.trim() == "subid" && sources.split_whitespace().any(|source| source != "files")).then(|| sources.trim())
+        let is_other = sources.split_whitespace().any(|source| source != "files");
+        (name.trim().eq_ignore_ascii_case("subid") && is_other).then(|| sources.trim())
     });
-    let of_range = range.map(|range| format!("/etc/subuid has {range}"));
+    let of_range = subuid.lines().find_map(reaches).map(|entry| format!("/etc/subuid has {entry}"));
     of_range.or_else(|| sources.map(|sources| format!("/etc/nsswitch.conf has subid: {sources}")))
 }
 
@@ -145,8 +160,20 @@ mod tests {
     }
 
     #[test]
+    fn every_user_has_another_owner_and_a_secret_moves_them_all() {
+        for secret in [0, 1, 2_147_483_646, 2_147_483_647, u64::MAX] {
+            let owners: Vec<u32> = (1000..1100).map(|uid| owner(uid, secret).unwrap()).collect();
+            assert!(owners.iter().all(|id| *id >= OWNERS && *id < u32::MAX), "{secret}");
+            assert!(owners.iter().enumerate().all(|(n, id)| !owners[..n].contains(id)), "{secret}");
+        }
+        assert_eq!((owner(0, 0), owner(0, 5)), (Some(OWNERS), Some(OWNERS + 5)));
+        assert_eq!((owner(OWNERS - 2, 0), owner(OWNERS - 2, 1)), (Some(u32::MAX - 1), Some(OWNERS)));
+        assert!([OWNERS - 1, OWNERS, u32::MAX].iter().all(|uid| owner(*uid, 7).is_none()));
+    }
+
+    #[test]
     fn ids_that_may_be_somebodys_own_no_namespaces() {
-        let free = "alice:100000:65536\nbob:2147483647:1\ncarol:2147483648:0\n#\n\nx\n";
+        let free = "alice:100000:65536\nbob:2147483647:1\ncarol:2147483648:0\n#a:x:y\n\nx\nx:y\n";
         let usual = "passwd: files sss\n#subid: sss\nsubid:\tfiles # sss\nsubids: sss\n";
         assert_eq!((reach_owners(free, usual), reach_owners("", "")), (None, None));
         for range in

@@ -1,4 +1,5 @@
-//! The key that seals log lines: read, or made where there is none yet. Without one, lines go unsealed.
+//! The key that seals log lines, and hides whose id owns a session: read, or made where there is none yet. Without one, lines
+//! go unsealed.
 
 use crate::sys::process;
 use caplet_policy::seal::{KEY_FILE, KEY_LENGTH, Key};

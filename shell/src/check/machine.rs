@@ -103,8 +103,15 @@ pub fn subordinate_ids(document: Option<&Document>) -> Vec<String> {
     let mut texts = Vec::new();
     let is_isolated = |profile: &Profile| profile.scope == Scope::Isolated;
     if document.is_some_and(|document| document.profiles.iter().any(is_isolated)) {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        texts.extend(reach_owners(&read("/etc/subuid"), &read("/etc/nsswitch.conf")).map(|why| {
+        let read = |path: &str| match fs::read_to_string(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("{path}: {error}")),
+            text => Ok(text.unwrap_or_default()),
+        };
+        let why = match (read("/etc/subuid"), read("/etc/nsswitch.conf")) {
+            (Ok(subuid), Ok(nsswitch)) => reach_owners(&subuid, &nsswitch),
+            (Err(why), _) | (_, Err(why)) => Some(why),
+        };
+        texts.extend(why.map(|why| {
             format!(
                 "ids from {OWNERS} on may be somebody's ({why}): watches and namespaces of all sessions are counted as root's together, \
                  not for each user"
