@@ -146,6 +146,11 @@ fn fail_each_call(profile: &str) {
             lab.root("rm -rf /run/caplet /var/lib/caplet");
         }
     };
+    // A range of ids is asked after with many questions, for each of which systemd's module makes a hundred calls: that
+    // module's are made to fail with the other profiles.
+    if profile == "zero" {
+        lab.root("sed -i 's/^\\(passwd\\|group\\):.*/\\1: files/' /etc/nsswitch.conf");
+    }
     lab.run_as("alice", [&[HELPER], &words[..]].concat()).expect_ok();
     lab.processes_left();
     first();
