@@ -113,8 +113,8 @@ pub fn subordinate_ids(document: Option<&Document>) -> Vec<String> {
         };
         texts.extend(why.map(|why| {
             format!(
-                "ids from {OWNERS} on may be somebody's ({why}): watches and namespaces of all sessions are counted as root's together, \
-                 not for each user"
+                "ids from {OWNERS} on may be somebody's ({why}): watches and namespaces of all sessions are counted as root's, \
+                 together; where subordinate ids end below it, each user's are counted alone"
             )
         }));
     }
