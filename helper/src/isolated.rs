@@ -1,4 +1,4 @@
-//! Isolated scope: namespaces that nobody outside owns, a tree of its own, PID 1. The order is the one that was measured to
+//! Isolated scope: namespaces that no user owns, a tree of its own, PID 1. The order is the one that was measured to
 //! work (architecture.md); each step says what would break if it stood elsewhere.
 
 use crate::caller::Person;

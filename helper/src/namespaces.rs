@@ -98,22 +98,23 @@ pub fn first_process(
 /// A process in a user namespace that is owned by, and counted for, an id of the user's own that is nobody's: whoever has the
 /// owner's has every capability inside (user_namespaces(7)), as root's processes that hold few would have of root's.
 fn clone_owned(isolation: &Isolation, proc: &OwnedFd, namespaces: i32, sibling: bool) -> Result<Made, Error> {
-    let made = become_owner(isolation.owner).map(|()| process::clone_into(namespaces, sibling));
-    if isolation.owner.is_none() || matches!(made, Ok(Ok(None))) {
-        return made?.map_err(|errno| refused(proc, errno));
+    let clone = || process::clone_into(namespaces, sibling).map_err(|errno| refused(proc, errno));
+    let Some(owner) = isolation.owner else { return clone() };
+    let made = become_owner(owner).and_then(|()| clone());
+    if let Ok(None) = made {
+        return made;
     }
     // Whatever has failed.
     become_root().inspect_err(|_| {
-        if let Ok(Ok(Some((_, pidfd)))) = &made {
+        if let Ok(Some((_, pidfd))) = &made {
             let _ = process::pidfd_signal(pidfd, libc::SIGKILL);
         }
     })?;
-    made?.map_err(|errno| refused(proc, errno))
+    made
 }
 
 /// In a user namespace that does not map that id they stay root's.
-fn become_owner(owner: Option<u32>) -> Result<(), Error> {
-    let Some(owner) = owner else { return Ok(()) };
+fn become_owner(owner: u32) -> Result<(), Error> {
     let sets = capability::get().map_err(call("capget"))?;
     match identity::set_users(0, owner, 0) {
         Err(Errno::EINVAL) if geteuid().is_root() => return Ok(()),

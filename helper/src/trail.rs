@@ -139,7 +139,7 @@ pub const FOR: &str = "sweep-for";
 
 /// Sweeps, and leaves nothing of root's behind for the user to wait for. For root alone.
 pub fn sweep_for(words: &[OsString]) -> Result<i32, Error> {
-    let uid = supervise::user_of(words, "sweep-for UID")?;
+    let uid = supervise::user_of(words, &format!("{FOR} UID"))?;
     let _ = sweep(uid);
     supervise::end_as(uid)
 }

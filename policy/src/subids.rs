@@ -182,7 +182,11 @@ mod tests {
             let said = reach_owners(&format!("{free}{range}\n"), usual);
             assert!(said.as_ref().is_some_and(|text| text.starts_with("/etc/subuid has a:")), "{range}: {said:?}");
         }
-        for line in ["subid: sss", " subid : files sss", "subid:sss files"] {
+        for odd in ["a:1:-1", "a:-2147483648:1", "a:0b10:1", "a:5:", "a\0:5:5"] {
+            let said = reach_owners(&format!("{free}{odd}\n"), usual);
+            assert_eq!(said, Some(format!("/etc/subuid has {odd:?}")));
+        }
+        for line in ["subid: sss", " subid : files sss", "subid:sss files", "SubID: sss"] {
             let said = reach_owners(free, &format!("{line}\n{usual}"));
             assert!(said.as_ref().is_some_and(|text| text.contains("sss")), "{line}: {said:?}");
         }

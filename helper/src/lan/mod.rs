@@ -425,10 +425,13 @@ fn pause() {
 
 /// What is left to do when a session is over: its link goes, and with the last one the network.
 pub fn unplug(words: &[std::ffi::OsString]) -> Result<i32, Error> {
-    let uid = supervise::user_of(words, "unplug UID NAME [PORT]")?;
+    let usage = format!("{VERB} UID NAME [PORT]");
+    let uid = supervise::user_of(words, &usage)?;
     let text = |at: usize| words.get(at).and_then(|word| word.to_str());
-    // The watcher's own words.
-    if let Some(Err(error)) = text(2).map(|name| take_away(name, text(3).and_then(|port| port.parse().ok()))) {
+    let (Some(name), Ok(port)) = (text(2), text(3).map(str::parse).transpose()) else {
+        return Err(supervise::for_root(&usage));
+    };
+    if let Err(error) = take_away(name, port) {
         error.say();
     }
     supervise::end_as(uid)

@@ -34,7 +34,12 @@ pub fn end_as(uid: u32) -> ! {
 /// The user of a verb `words` that is for root alone: what runs it is not there by the setuid bit.
 pub fn user_of(words: &[OsString], usage: &str) -> Result<u32, Error> {
     let uid = words.get(1).and_then(|uid| uid.to_str()?.parse().ok()).filter(|_| identity::is_root());
-    uid.ok_or_else(|| Error::Usage(RequestError(format!("{usage} is for root"))))
+    uid.ok_or_else(|| for_root(usage))
+}
+
+/// What a verb that is for root alone says of other words than `usage`.
+pub fn for_root(usage: &str) -> Error {
+    Error::Usage(RequestError(format!("{usage} is for root")))
 }
 
 /// Keeps nothing of the caller's but these descriptors: a process of root's that stays.
